@@ -198,7 +198,7 @@ options! {
         SETTLE settle: Duration = "20ms", values::TIME;
         /// Longest silence after which --baseline looks whether a box ends idle clients
         ///
-        /// It is waited for three times. 0: it is not measured.
+        /// It is waited for once, and again where a box forgets them. 0: it is not measured.
         IDLE_MAX idle_max: Duration = "10s", values::OPTIONAL_TIME;
         /// Decides all payloads
         SEED seed: u64 = "1", values::SEED;
@@ -344,9 +344,9 @@ impl CheckOptions {
 
 /// Settings that concern the run and not how a case is tried: the command that tries a case again
 /// leaves them out.
-const NOT_AGAIN: [&str; 13] = [
-    "baseline", "case", "expect", "html", "issue", "json", "junit", "list", "propose", "quick",
-    "repro", "seed", "wait",
+const NOT_AGAIN: [&str; 14] = [
+    "baseline", "case", "expect", "html", "idle-max", "issue", "json", "junit", "list", "propose",
+    "quick", "repro", "seed", "wait",
 ];
 
 /// Settings that an exchange file replaces.

@@ -1,13 +1,15 @@
-//! How long a box keeps connections on which nothing goes, and how it ends them.
+//! How long a box keeps connections on which little goes, and how it ends them.
 //!
 //! A client that waits sees a FIN or a RST when it comes. It does not see that a box has forgotten
 //! the connection, until it sends something. So there are many clients, and one after the other
 //! asks something, each after a longer silence than the one before.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use trust_cli::text::seconds;
 
+use crate::request::{Answers, Request};
 use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::{ConnectionEnd, Wire};
@@ -21,11 +23,17 @@ const FINE: Duration = Duration::from_secs(1);
 /// How often it is looked whether something came.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How often a client that sends says a byte.
-const SAYS_EVERY: Duration = Duration::from_millis(500);
+/// How often a client that sends says a byte, and how often one that receives takes some; and the
+/// longest time between two bytes of a short message.
+const STEP: Duration = Duration::from_millis(500);
+const STEP_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of the message that it sends, as far as the protocol has such.
+/// Bytes of the message that is sent slowly, as far as the protocol has such.
 const SAID_BYTES: u64 = 4096;
+
+/// Bytes of answers that are received slowly: more than our kernel takes, and few enough that the
+/// server has all the requests before it waits.
+const OWED_BYTES: u64 = 64 * 1024;
 
 /// Longest wait for the answer to what is asked after a silence, unless the run's patience is
 /// shorter.
@@ -40,6 +48,27 @@ pub enum Meanwhile {
     Keepalive,
     /// It sends a message byte by byte, to which nothing is answered.
     Sends,
+    /// It sends nothing, and receives answers little by little.
+    Receives,
+}
+
+impl Meanwhile {
+    /// All of them.
+    pub const ALL: [Meanwhile; 4] =
+        [Meanwhile::Silent, Meanwhile::Keepalive, Meanwhile::Sends, Meanwhile::Receives];
+
+    /// After which silences clients ask something, up to the longest.
+    fn silences(self, most: Duration) -> Vec<Duration> {
+        if self == Meanwhile::Sends {
+            // An unfinished message leaves no way to ask.
+            return vec![most];
+        }
+        let rungs = (most.as_secs_f64() / FINE.as_secs_f64()).ceil().max(1.0) as u32;
+        let rungs = rungs.min(RUNGS_MAX);
+        // Most limits are whole seconds, and who asks just then shows nothing.
+        let halves = (1..=rungs).map(|number| most * (2 * number - 1) / (2 * rungs));
+        halves.chain([most]).collect()
+    }
 }
 
 /// What became of idle connections.
@@ -52,7 +81,9 @@ pub enum IdleEnd {
     },
     /// A FIN or a RST came.
     Ended {
-        /// After how much silence.
+        /// The longest silence after which it had not.
+        kept: Duration,
+        /// After how much silence at the latest. It is the same if the end was seen at once.
         after: Duration,
         /// Which of both.
         by: ConnectionEnd,
@@ -73,14 +104,13 @@ impl IdleEnd {
     pub fn text(&self) -> String {
         match self {
             IdleEnd::Kept { within } => format!("not ended within {}", seconds(rounded(*within))),
-            IdleEnd::Ended { after, by } => {
+            IdleEnd::Ended { kept, after, by } => {
                 let by = if *by == ConnectionEnd::Reset { "a RST" } else { "a FIN" };
-                format!("ended by {by} after {}", seconds(rounded(*after)))
+                format!("ended by {by} after {}", between(*kept, *after))
             }
             IdleEnd::Dropped { kept, lost, is_reset } => format!(
-                "forgotten without a word after {} to {}: what is sent then is {}",
-                seconds(rounded(*kept)),
-                seconds(rounded(*lost)),
+                "forgotten without a word after {}: what is sent then is {}",
+                between(*kept, *lost),
                 if *is_reset { "answered by a RST" } else { "lost" }
             ),
         }
@@ -95,13 +125,22 @@ impl IdleEnd {
         }
     }
 
-    /// Between which silences it was dropped, if they are too far apart.
+    /// Between which silences it ended, if they are too far apart.
     fn coarse(&self) -> Option<(Duration, Duration)> {
-        match self {
-            IdleEnd::Dropped { kept, lost, .. } => Some((*kept, *lost)),
-            _ => None,
-        }
-        .filter(|(kept, lost)| *lost - *kept > FINE)
+        let (kept, after) = match self {
+            IdleEnd::Kept { .. } => return None,
+            IdleEnd::Ended { kept, after, .. } => (*kept, *after),
+            IdleEnd::Dropped { kept, lost, .. } => (*kept, *lost),
+        };
+        (after - kept > FINE).then_some((kept, after))
+    }
+}
+
+/// Two silences, or one if they are the same.
+fn between(kept: Duration, after: Duration) -> String {
+    match kept == after {
+        true => seconds(rounded(after)),
+        false => format!("{} to {}", seconds(rounded(kept)), seconds(rounded(after))),
     }
 }
 
@@ -113,52 +152,71 @@ fn rounded(time: Duration) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rung {
     Answered(Duration),
-    Unanswered { silence: Duration, is_reset: bool },
-    Ended(Duration, ConnectionEnd),
+    Unanswered {
+        silence: Duration,
+        is_reset: bool,
+    },
+    /// After `kept` it had not ended.
+    Ended {
+        kept: Duration,
+        after: Duration,
+        by: ConnectionEnd,
+    },
 }
 
 /// What the clients show together.
 fn judge(rungs: &[Rung]) -> Option<IdleEnd> {
-    // A server or a box that is busy may end one a little later than another.
-    let ends = rungs.iter().filter_map(|rung| match rung {
-        Rung::Ended(after, by) => Some((*after, *by)),
-        _ => None,
-    });
     let answered = rungs.iter().filter_map(|rung| match rung {
         Rung::Answered(silence) => Some(*silence),
         _ => None,
     });
-    let lost = rungs.iter().filter_map(|rung| match rung {
-        Rung::Unanswered { silence, is_reset } => Some((*silence, *is_reset)),
-        _ => None,
+    let longest = answered.max();
+    // A server or a box that is busy may end one a little later than another.
+    let ends = rungs.iter().filter_map(|rung| match *rung {
+        Rung::Answered(_) => None,
+        Rung::Ended { kept, after, by } => {
+            let kept = kept.max(longest.unwrap_or_default()).min(after);
+            Some((after, IdleEnd::Ended { kept, after, by }))
+        }
+        Rung::Unanswered { silence: lost, is_reset } => {
+            let kept = longest.unwrap_or_default().min(lost);
+            Some((lost, IdleEnd::Dropped { kept, lost, is_reset }))
+        }
     });
-    let kept = answered.max();
-    match (ends.min_by_key(|(after, _)| *after), lost.min()) {
-        (Some((after, by)), lost) if lost.is_none_or(|(lost, _)| after <= lost) => {
-            Some(IdleEnd::Ended { after, by })
-        }
-        (_, Some((lost, is_reset))) => {
-            let kept = kept.unwrap_or_default().min(lost);
-            Some(IdleEnd::Dropped { kept, lost, is_reset })
-        }
-        (_, None) => kept.map(|within| IdleEnd::Kept { within }),
-    }
+    let first = ends.min_by_key(|(after, _)| *after).map(|(_, end)| end);
+    first.or(longest.map(|within| IdleEnd::Kept { within }))
 }
 
+// Many fields: what it does meanwhile, and what it asks then.
 /// A client that waits.
 struct Waiting<'s> {
-    /// Which of the trials it belongs to.
+    /// Of which of the ladders, and of which of the trials.
+    ladder: usize,
     side: usize,
     wire: Wire<'s>,
     since: Instant,
     /// After how much silence it asks.
     asks_after: Duration,
-    /// What it says meanwhile, and when the next byte is due.
-    unsaid: Vec<u8>,
+    /// When it does the next step, and how long it waits between two.
     next: Instant,
+    step: Duration,
+    /// What it says step by step, the last byte first.
+    unsaid: Vec<u8>,
+    /// Bytes that it receives at each step, if it has asked for some and receives them slowly.
+    share: Option<usize>,
+    /// What it has asked for, and what it has received of the answers.
+    asked: Vec<Request>,
+    got: Vec<u8>,
+    /// The silence after which it asks, once that is over, and until when it waits for an answer.
+    asking: Option<(Duration, Instant)>,
+    has_asked: bool,
 }
 
-/// Measures on both sides at the same time for as long as `most`, and as finely as a second.
+/// The clients that do the same meanwhile: after which silences they ask something.
+type Ladder = (Meanwhile, Vec<Duration>);
+
+/// Measures on both sides, and everything that clients may do, at the same time, for as long as
+/// `most` and as finely as a second.
 ///
 /// # Errors
 ///
@@ -166,22 +224,31 @@ struct Waiting<'s> {
 pub fn measure(
     trials: &mut [CaseTrial<'_>; 2],
     most: Duration,
+) -> Judged<Vec<(Meanwhile, [Option<IdleEnd>; 2])>> {
+    let ladders = Meanwhile::ALL.map(|meanwhile| (meanwhile, meanwhile.silences(most)));
+    let found = climb(trials, &ladders)?;
+    let found = Meanwhile::ALL.into_iter().zip(found);
+    found.map(|(meanwhile, ends)| Ok((meanwhile, look_closer(trials, meanwhile, ends)?))).collect()
+}
+
+/// Until the silences between which connections ended are near each other.
+fn look_closer(
+    trials: &mut [CaseTrial<'_>; 2],
     meanwhile: Meanwhile,
+    mut found: [Option<IdleEnd>; 2],
 ) -> Judged<[Option<IdleEnd>; 2]> {
-    let rungs = (most.as_secs_f64() / FINE.as_secs_f64()).ceil().max(1.0) as u32;
-    let rungs = if meanwhile == Meanwhile::Sends { 1 } else { rungs.min(RUNGS_MAX) };
-    let silences = (1..=rungs).map(|number| most * number / rungs).collect::<Vec<_>>();
-    let mut found = ladder(trials, &silences, meanwhile)?;
-    while let Some((kept, lost)) = found.iter().flatten().find_map(IdleEnd::coarse) {
-        let step = ((lost - kept) / RUNGS_MAX).max(FINE / 2);
+    while let Some((kept, after)) = found.iter().flatten().find_map(IdleEnd::coarse) {
+        let step = ((after - kept) / RUNGS_MAX).max(FINE / 2);
         let silences = (1..=RUNGS_MAX).map(|number| kept + step * number);
-        let silences: Vec<Duration> = silences.take_while(|silence| *silence <= lost).collect();
-        let finer = ladder(trials, &silences, meanwhile)?;
-        let better = |side: usize| match (&found[side], &finer[side]) {
-            (Some(IdleEnd::Dropped { .. }), Some(better @ IdleEnd::Dropped { .. })) => {
-                Some(*better)
+        let silences: Vec<Duration> = silences.take_while(|silence| *silence <= after).collect();
+        let finer = climb(trials, &[(meanwhile, silences)])?.swap_remove(0);
+        let better = |side: usize| match (found[side], finer[side]) {
+            (Some(known), Some(better))
+                if mem::discriminant(&known) == mem::discriminant(&better) =>
+            {
+                Some(if better.after().is_some() { better } else { known })
             }
-            (known, _) => *known,
+            (known, _) => known,
         };
         let better = [better(0), better(1)];
         if better == found {
@@ -192,108 +259,160 @@ pub fn measure(
     Ok(found)
 }
 
-/// One client for each of these silences on each side.
-fn ladder(
-    trials: &mut [CaseTrial<'_>; 2],
-    silences: &[Duration],
-    meanwhile: Meanwhile,
-) -> Judged<[Option<IdleEnd>; 2]> {
+/// One client for each silence on each side; what came of each ladder.
+fn climb(trials: &mut [CaseTrial<'_>; 2], ladders: &[Ladder]) -> Judged<Vec<[Option<IdleEnd>; 2]>> {
     let mut waiting = vec![];
+    let wanted: usize = ladders.iter().map(|(_, silences)| silences.len()).sum();
     for (side, trial) in trials.iter_mut().enumerate() {
-        let room = trial.setup.crowd(silences.len()).max(1);
-        let step = silences.len().div_ceil(room);
-        // The longest silence is always among them.
-        for asks_after in silences.iter().rev().step_by(step) {
-            match begin(trial, side, *asks_after, meanwhile) {
-                Ok(client) => waiting.push(client),
-                Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
-                // The server or the box may have no room for more.
-                Err(_) => break,
+        let room = trial.setup.crowd(wanted).max(1);
+        let step = wanted.div_ceil(room);
+        for (ladder, (meanwhile, silences)) in ladders.iter().enumerate() {
+            // The longest silence is always among them.
+            for asks_after in silences.iter().rev().step_by(step) {
+                match begin(trial, *asks_after, *meanwhile) {
+                    Ok(client) => waiting.push(Waiting { ladder, side, ..client }),
+                    Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
+                    // The server or the box may have no room for more.
+                    Err(_) => break,
+                }
             }
         }
     }
-    let mut rungs = [vec![], vec![]];
+    let mut rungs: Vec<[Vec<Rung>; 2]> = ladders.iter().map(|_| [vec![], vec![]]).collect();
     while !waiting.is_empty() {
         let mut still = vec![];
         for mut client in waiting {
-            let side = client.side;
-            match look(&mut trials[side], &mut client)? {
-                Some(rung) => rungs[side].push(rung),
+            let (ladder, side) = (client.ladder, client.side);
+            match look(&trials[side], &mut client)? {
+                Some(rung) => rungs[ladder][side].push(rung),
                 None => still.push(client),
             }
         }
         // After a longer silence nothing else can be expected.
-        let is_lost = |rung: &Rung| matches!(rung, Rung::Unanswered { .. });
-        still.retain(|client: &Waiting<'_>| !rungs[client.side].iter().any(is_lost));
+        let is_over = |rung: &Rung| !matches!(rung, Rung::Answered(_));
+        still.retain(|client: &Waiting<'_>| {
+            client.asking.is_some() || !rungs[client.ladder][client.side].iter().any(is_over)
+        });
         waiting = still;
         trials[0].pause(LOOK)?;
     }
-    Ok(rungs.map(|rungs| judge(&rungs)))
+    Ok(rungs.iter().map(|sides| sides.each_ref().map(|rungs| judge(rungs))).collect())
 }
 
+/// A client that has been answered once, and begins to wait.
 fn begin<'s>(
     trial: &mut CaseTrial<'s>,
-    side: usize,
     asks_after: Duration,
     meanwhile: Meanwhile,
 ) -> Judged<Waiting<'s>> {
-    let hello = trial.message(16);
-    let mut wire = trial.connect()?;
+    let hello = trial.setup.hello();
+    let mut wire = match meanwhile {
+        Meanwhile::Receives => trial.connect_narrow()?,
+        _ => trial.connect()?,
+    };
     wire.send_request(&hello)?;
     wire.expect_answers(&[&hello])?;
-    wire.be_patient_for(ANSWER_PATIENCE.min(trial.setup.patience));
-    if meanwhile == Meanwhile::Keepalive {
-        wire.keep_alive();
-    }
-    let unsaid = match meanwhile {
+    let steps = (asks_after.as_secs_f64() / STEP.as_secs_f64()).ceil().max(1.0) as usize;
+    let (mut unsaid, mut asked, mut share, mut step) = (vec![], vec![], None, STEP);
+    match meanwhile {
+        Meanwhile::Silent => {}
+        Meanwhile::Keepalive => wire.keep_alive(),
         Meanwhile::Sends => {
             // Never the last byte.
-            let mut bytes = trial.message(SAID_BYTES).bytes.clone();
-            bytes.pop();
-            bytes.reverse();
-            if SAYS_EVERY * bytes.len() as u32 <= asks_after {
+            unsaid = trial.message(SAID_BYTES).bytes.clone();
+            unsaid.pop();
+            unsaid.reverse();
+            step = STEP.max(asks_after / unsaid.len().max(1) as u32);
+            if step > STEP_MAX {
                 return Err(Verdict::inconclusive("no message is long enough"));
             }
-            bytes
         }
-        Meanwhile::Silent | Meanwhile::Keepalive => vec![],
-    };
+        Meanwhile::Receives => {
+            let Ok(long) = trial.long_answers(SAID_BYTES, OWED_BYTES) else {
+                return Err(Verdict::inconclusive("no answer is long enough"));
+            };
+            asked = long;
+            let requests: Vec<u8> = asked.iter().flat_map(|it| &it.bytes).copied().collect();
+            wire.send(&requests)?;
+            let owed: usize = asked.iter().map(Request::answer_len).sum();
+            share = Some(owed.div_ceil(steps));
+        }
+    }
     let since = Instant::now();
-    Ok(Waiting { side, wire, since, asks_after, unsaid, next: since + SAYS_EVERY })
+    Ok(Waiting {
+        ladder: 0,
+        side: 0,
+        wire,
+        since,
+        asks_after,
+        next: since + step,
+        step,
+        unsaid,
+        share,
+        asked,
+        got: vec![],
+        asking: None,
+        has_asked: false,
+    })
 }
 
 /// What has become of the client, if it is known by now.
-fn look(trial: &mut CaseTrial<'_>, client: &mut Waiting<'_>) -> Judged<Option<Rung>> {
+fn look(trial: &CaseTrial<'_>, client: &mut Waiting<'_>) -> Judged<Option<Rung>> {
     let now = Instant::now();
     let silence = now - client.since;
-    let mut got = vec![];
-    client.wire.receive_into(&mut got, 1, Duration::ZERO)?;
-    if let Some(end) = client.wire.end() {
-        return Ok(Some(Rung::Ended(silence, end)));
+    if silence >= client.asks_after && client.asking.is_none() {
+        let patience = ANSWER_PATIENCE.min(trial.setup.patience);
+        client.asking = Some((silence, now + patience));
     }
-    if now >= client.next
-        && let Some(byte) = client.unsaid.pop()
+    let is_due = now >= client.next;
+    if is_due {
+        client.next = now + client.step;
+    }
+    let before = client.got.len();
+    let limit = match client.share {
+        Some(share) if client.asking.is_none() => before + if is_due { share } else { 0 },
+        _ => usize::MAX,
+    };
+    while client.wire.receive_into(&mut client.got, limit, Duration::ZERO)? {}
+    let end = client.wire.end();
+    // One that receives slowly sees the end once it has received everything before that.
+    let kept = if client.share.is_some() { Duration::ZERO } else { silence };
+    let Some((after, until)) = client.asking else {
+        if is_due && let Some(byte) = client.unsaid.pop() {
+            client.wire.try_send(&[byte], Duration::ZERO)?;
+        }
+        return Ok(end.map(|by| Rung::Ended { kept, after: silence, by }));
+    };
+    let asked: Vec<&Request> = client.asked.iter().collect();
+    let mut answers = Answers::to(&asked);
+    answers.add(&client.got);
+    let is_answered = answers.count() == asked.len();
+    if client.has_asked && is_answered {
+        return Ok(Some(Rung::Answered(after)));
+    }
+    // A RST may be what one gets that asks a box which has forgotten it.
+    if let Some(by) = end
+        && (client.share.is_some() || !client.has_asked || by == ConnectionEnd::Fin)
     {
-        client.wire.try_send(&[byte], Duration::ZERO)?;
-        client.next = now + SAYS_EVERY;
-    }
-    if silence < client.asks_after {
-        return Ok(None);
+        return Ok(Some(Rung::Ended { kept, after, by }));
     }
     if !client.unsaid.is_empty() {
         // It has not ended, and cannot be asked: its message is unfinished.
-        return Ok(Some(Rung::Answered(silence)));
+        return Ok(Some(Rung::Answered(after)));
     }
-    let hello = trial.message(16);
-    let asked = client.wire.send_request(&hello);
-    match asked.and_then(|()| client.wire.expect_answers(&[&hello])) {
-        Ok(()) => Ok(Some(Rung::Answered(silence))),
-        Err(stopped @ Verdict::Skipped(_)) => Err(stopped),
-        Err(_) => {
-            let is_reset = client.wire.end() == Some(ConnectionEnd::Reset);
-            Ok(Some(Rung::Unanswered { silence, is_reset }))
-        }
+    if !is_answered {
+        let is_lost = end.is_some() || now >= until || !answers.are_awaited();
+        let is_reset = end == Some(ConnectionEnd::Reset);
+        return Ok(is_lost.then_some(Rung::Unanswered { silence: after, is_reset }));
     }
+    // An end may come right after the last answer.
+    if client.got.len() == before {
+        let hello = trial.setup.hello();
+        client.wire.try_send(&hello.bytes, Duration::ZERO)?;
+        client.asked.push(hello);
+        client.has_asked = true;
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -305,12 +424,26 @@ mod tests {
     }
 
     #[test]
+    fn no_client_asks_when_a_limit_in_whole_seconds_is_reached() {
+        let ms = |ms: &[u64]| ms.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>();
+        assert_eq!(Meanwhile::Silent.silences(s(3)), ms(&[500, 1500, 2500, 3000]));
+        assert_eq!(Meanwhile::Sends.silences(s(3)), ms(&[3000]));
+    }
+
+    #[test]
     fn the_first_end_that_comes_is_the_timeout() {
-        let fin = |after| Rung::Ended(after, ConnectionEnd::Fin);
+        let fin = |after| Rung::Ended { kept: after, after, by: ConnectionEnd::Fin };
         let rungs = [Rung::Answered(s(3)), Rung::Answered(s(6)), fin(s(7)), fin(s(7))];
-        let ended = IdleEnd::Ended { after: s(7), by: ConnectionEnd::Fin };
+        let ended = IdleEnd::Ended { kept: s(7), after: s(7), by: ConnectionEnd::Fin };
         assert_eq!(judge(&rungs), Some(ended));
         assert_eq!(ended.text(), "ended by a FIN after 7 s");
+    }
+
+    #[test]
+    fn an_end_behind_what_was_not_received_came_after_the_last_answer() {
+        let end = Rung::Ended { kept: s(0), after: s(8), by: ConnectionEnd::Reset };
+        let ended = judge(&[Rung::Answered(s(6)), end]);
+        assert_eq!(ended.map(|it| it.text()).as_deref(), Some("ended by a RST after 6 s to 8 s"));
     }
 
     #[test]

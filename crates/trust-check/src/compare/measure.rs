@@ -1,15 +1,18 @@
 //! What is measured of a box, and not judged.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use trust_cli::text::{count, grouped, seconds};
 
 use super::idle::{self, IdleEnd, Meanwhile};
+use crate::exchange::learned::Learned;
+use crate::request::Request;
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
-use crate::wire::{ConnectionEnd, STALL, StopReason};
+use crate::wire::{ConnectionEnd, STALL, StopReason, Wire};
 
 /// Clients at the same time at most, and how long one of them may wait to be served.
 const CLIENTS_MAX: usize = 256;
@@ -17,6 +20,15 @@ const CLIENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes of a message that is sent again and again without reading.
 const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// Small answers that are asked for one by one, and the times between two of them: the first after
+/// which the server itself merges none, as a busy machine makes it do.
+const SMALL_ANSWERS: usize = 20;
+const APART: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
+
+/// Bytes of a long answer, as far as the protocol has such.
+const LONG_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// How long a header may take that a box sends to the server before anything else.
 const HEADER_WAIT: Duration = Duration::from_millis(500);
@@ -26,6 +38,9 @@ const HEADERS: [(&[u8], &str); 2] = [
     (b"PROXY ", "adds a PROXY header of version 1, which came back"),
     (b"\r\n\r\n\0\r\nQUIT\n", "adds a PROXY header of version 2, which came back"),
 ];
+
+/// What a side is said to be that could not be measured, such as one without long answers.
+const NOT_MEASURED: &str = "not measured";
 
 /// A measurement on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,14 +66,28 @@ pub enum MeasurementName {
     IdleTimeoutWithKeepalive,
     /// The same of a client that sends a message byte by byte.
     IdleTimeoutWhileSending,
+    /// The same of a client that receives answers little by little, and sends nothing.
+    IdleTimeoutWhileReceiving,
     /// Clients that are served at the same time.
     Clients,
     /// Bytes that are taken from a client that does not read.
     UnreadBytes,
+    /// Receives in which small answers come that were asked for one by one: fewer where a box
+    /// merges.
+    SmallAnswers,
+    /// Receives in which a long answer comes: more where a box cuts.
+    LongAnswer,
     /// What an urgent byte inside a message does.
     UrgentData,
     /// A PROXY header that came back from the server.
     ProxyHeader,
+}
+
+impl Measurement {
+    /// Whether one of the sides at least could be measured.
+    pub fn is_measured(&self) -> bool {
+        [&self.direct, &self.through].iter().any(|side| side.text != NOT_MEASURED)
+    }
 }
 
 impl MeasurementName {
@@ -68,8 +97,11 @@ impl MeasurementName {
             MeasurementName::IdleTimeout => "an idle client",
             MeasurementName::IdleTimeoutWithKeepalive => "an idle client with TCP keepalive",
             MeasurementName::IdleTimeoutWhileSending => "a client that sends a message slowly",
+            MeasurementName::IdleTimeoutWhileReceiving => "a client that receives answers slowly",
             MeasurementName::Clients => "clients at the same time",
             MeasurementName::UnreadBytes => "a client that does not read",
+            MeasurementName::SmallAnswers => "small answers, a moment apart",
+            MeasurementName::LongAnswer => "a long answer",
             MeasurementName::UrgentData => "an urgent byte inside a message",
             MeasurementName::ProxyHeader => "a PROXY header",
         }
@@ -92,13 +124,15 @@ impl MeasuredValue {
         MeasuredValue { text: text.into(), number }
     }
 
-    fn of_idle(end: &Option<IdleEnd>) -> MeasuredValue {
-        match end {
-            None => MeasuredValue::new("not measured", None),
-            Some(end) => {
-                MeasuredValue::new(end.text(), end.after().map(|after| after.as_secs_f64()))
-            }
-        }
+    /// That of a side that could not be measured.
+    fn none() -> MeasuredValue {
+        MeasuredValue::new(NOT_MEASURED, None)
+    }
+
+    fn of_idle(end: Option<IdleEnd>) -> MeasuredValue {
+        end.map_or_else(MeasuredValue::none, |end| {
+            MeasuredValue::new(end.text(), end.after().map(|after| after.as_secs_f64()))
+        })
     }
 }
 
@@ -111,37 +145,54 @@ type Way = fn(&mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>>;
 ///
 /// Only when the run is to end.
 pub fn measure(sides: [&Setup; 2], idle_max: Duration) -> Judged<Vec<Measurement>> {
-    let mut trials = sides.map(|setup| CaseTrial::new(setup, "timing/1", None));
+    let mut trials = sides.map(|setup| {
+        let mut exchanges = setup.exchanges.as_ref().map_or_else(Vec::new, Learned::usual);
+        // Some ways want an answer that is long.
+        exchanges.sort_by_key(|exchange| Reverse(exchange.answer_len()));
+        CaseTrial::new(setup, "timing/1", None).drawing_from(exchanges)
+    });
     let mut measurements = vec![];
     let is_shared = sides.iter().all(|setup| !setup.one_at_a_time);
-    let ways = [
-        (MeasurementName::IdleTimeout, Meanwhile::Silent),
-        (MeasurementName::IdleTimeoutWithKeepalive, Meanwhile::Keepalive),
-        (MeasurementName::IdleTimeoutWhileSending, Meanwhile::Sends),
-    ];
-    for (of, meanwhile) in ways.into_iter().filter(|_| !idle_max.is_zero() && is_shared) {
-        let ends = idle::measure(&mut trials, idle_max, meanwhile)?;
-        if ends.iter().any(Option::is_some) {
-            let [direct, through] = ends.each_ref().map(MeasuredValue::of_idle);
+    if !idle_max.is_zero() {
+        let found = match is_shared {
+            true => idle::measure(&mut trials, idle_max)?,
+            false => Meanwhile::ALL.map(|meanwhile| (meanwhile, [None, None])).to_vec(),
+        };
+        for (meanwhile, ends) in found {
+            let of = match meanwhile {
+                Meanwhile::Silent => MeasurementName::IdleTimeout,
+                Meanwhile::Keepalive => MeasurementName::IdleTimeoutWithKeepalive,
+                Meanwhile::Sends => MeasurementName::IdleTimeoutWhileSending,
+                Meanwhile::Receives => MeasurementName::IdleTimeoutWhileReceiving,
+            };
+            let [direct, through] = ends.map(MeasuredValue::of_idle);
             measurements.push(Measurement { of, direct, through });
         }
     }
-    let ways: [(MeasurementName, Way); 4] = [
+    let ways: [(MeasurementName, Way); 5] = [
         (MeasurementName::Clients, clients),
         (MeasurementName::UnreadBytes, unread_bytes),
+        (MeasurementName::LongAnswer, long_answer),
         (MeasurementName::UrgentData, urgent_data),
         (MeasurementName::ProxyHeader, proxy_header),
     ];
+    let unless_stopped = |found: Judged<Option<MeasuredValue>>| match found {
+        Err(stopped @ Verdict::Skipped(_)) => Err(stopped),
+        Err(_) => Ok(MeasuredValue::none()),
+        Ok(found) => Ok(found.unwrap_or_else(MeasuredValue::none)),
+    };
     for (of, way) in ways {
-        let [one, other] = &mut trials;
-        let found = [way(one), way(other)].map(|found| match found {
-            Err(stopped @ Verdict::Skipped(_)) => Err(stopped),
-            Err(_) => Ok(None),
-            found => found,
-        });
-        let [direct, through] = found;
-        if let (Some(direct), Some(through)) = (direct?, through?) {
+        let [direct, through] = trials.each_mut().map(|trial| unless_stopped(way(trial)));
+        measurements.push(Measurement { of, direct: direct?, through: through? });
+    }
+    for apart in APART {
+        let [direct, through] =
+            trials.each_mut().map(|trial| unless_stopped(small_answers(trial, apart)));
+        let (of, direct, through) = (MeasurementName::SmallAnswers, direct?, through?);
+        let is_whole = direct.number.is_none_or(|pieces| pieces >= SMALL_ANSWERS as f64);
+        if is_whole || apart == APART[APART.len() - 1] {
             measurements.push(Measurement { of, direct, through });
+            break;
         }
     }
     Ok(measurements)
@@ -184,11 +235,63 @@ fn unread_bytes(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
         StopReason::Waiting => format!("{taken} bytes are taken from it"),
         StopReason::Ended => format!("{taken} bytes are taken from it, and then it is ended"),
         StopReason::All | StopReason::Asked => {
-            format!("{taken} bytes are taken from it, and there is no end")
+            format!("{taken} bytes are taken from it, and perhaps more")
         }
         StopReason::OutOfTime => return Ok(None),
     };
     Ok(Some(MeasuredValue::new(text, Some(unread.taken as f64))))
+}
+
+/// A box that waits for more before it passes something on merges what was apart.
+fn small_answers(trial: &mut CaseTrial<'_>, apart: Duration) -> Judged<Option<MeasuredValue>> {
+    let mut wire = trial.connect()?;
+    let messages: Vec<Request> = (0..SMALL_ANSWERS).map(|_| trial.setup.hello()).collect();
+    let (mut got, mut pieces) = (vec![], 0);
+    for message in &messages {
+        wire.send_request(message)?;
+        let until = Instant::now() + apart;
+        while wire.receive_into(&mut got, usize::MAX, until - Instant::now())? {
+            pieces += 1;
+        }
+    }
+    pieces += receive_pieces(trial, &mut wire, got, &messages)?.len() as u64;
+    let sent = messages.len();
+    let pieces_of = count(pieces, "piece");
+    let text = format!("{sent} answers, asked for {} apart, come in {pieces_of}", seconds(apart));
+    Ok(Some(MeasuredValue::new(text, Some(pieces as f64))))
+}
+
+/// A box with a small buffer, or with small packets, cuts what was whole.
+fn long_answer(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
+    let Ok(message) = trial.long_answer(LONG_ANSWER_BYTES) else { return Ok(None) };
+    let mut wire = trial.connect()?;
+    wire.send_request(&message)?;
+    let bytes = grouped(message.answer_len() as u64);
+    let pieces = receive_pieces(trial, &mut wire, vec![], &[message])?;
+    let (number, largest) = (pieces.len() as u64, pieces.iter().max().copied().unwrap_or_default());
+    let (number_of, largest) = (count(number, "piece"), grouped(largest as u64));
+    let text = format!("{bytes} bytes come in {number_of}, of {largest} bytes at most");
+    Ok(Some(MeasuredValue::new(text, Some(number as f64))))
+}
+
+/// The lengths of the pieces in which the rest of these answers comes.
+fn receive_pieces(
+    trial: &CaseTrial<'_>,
+    wire: &mut Wire<'_>,
+    mut got: Vec<u8>,
+    messages: &[Request],
+) -> Judged<Vec<usize>> {
+    let owed: usize = messages.iter().map(Request::answer_len).sum();
+    let mut pieces = vec![];
+    loop {
+        let before = got.len();
+        if before >= owed || !wire.receive_into(&mut got, owed, trial.setup.patience)? {
+            break;
+        }
+        pieces.push(got.len() - before);
+    }
+    wire.expect_rest(got, &messages.iter().collect::<Vec<_>>())?;
+    Ok(pieces)
 }
 
 fn urgent_data(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {

@@ -6,6 +6,7 @@ use trust_cli::text::count;
 
 use super::json::{Change, CompareReport, ComparedCase, SideName, Unseen};
 use super::measure::Measurement;
+use crate::cases;
 use crate::report::short_list;
 
 /// All of it: first what limits it, then what the box changes, what was measured, and what was not
@@ -36,7 +37,9 @@ pub(super) fn report(report: &CompareReport) -> String {
         text.push_str("measured, and not judged\n");
         report.measured.iter().for_each(|case| text.push_str(&measured(case)));
     }
-    for Measurement { of, direct, through } in &report.measurements {
+    let (measured, unmeasured): (Vec<&Measurement>, Vec<_>) =
+        report.measurements.iter().partition(|it| it.is_measured());
+    for Measurement { of, direct, through } in measured {
         let _ = writeln!(text, "measured      {}", of.text());
         let _ = writeln!(text, "    directly  {}\n    the box   {}", direct.text, through.text);
     }
@@ -50,14 +53,20 @@ pub(super) fn report(report: &CompareReport) -> String {
         let _ = writeln!(text, "not compared  {}", short_list(&ids));
         let _ = writeln!(text, "    {where_not:<8}  {why}");
     }
+    if !unmeasured.is_empty() {
+        let names: Vec<&str> = unmeasured.iter().map(|it| it.of.text()).collect();
+        let _ = writeln!(text, "not measured on either side: {}", names.join("; "));
+    }
     let nowhere = report.unseen.iter().filter(|it| it.tried.is_none());
-    let ids: Vec<&str> = nowhere.flat_map(|it| it.cases.iter().map(String::as_str)).collect();
+    let mut ids: Vec<&str> = nowhere.flat_map(|it| it.cases.iter().map(String::as_str)).collect();
+    // They are together by the reason.
+    ids.sort_by_key(|id| cases::all().position(|case| case.id == *id));
     if !ids.is_empty() {
         let _ = writeln!(text, "not tried on either side (--json says why): {}", short_list(&ids));
     }
     text.push_str(
-        "not visible from outside: how the box cuts and merges what it passes on, and its memory, \
-         descriptors and processes (check BOX --pid on its own host)\n",
+        "not visible from outside: in which pieces the server gets what clients send, and the \
+         box's memory, descriptors and processes (check BOX --pid on its own host)\n",
     );
     text.push_str(&summary(report));
     text.push('\n');

@@ -16,6 +16,7 @@ use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
+use super::long_tests::long_lines;
 use super::relay::{OnIdle, Relay};
 use super::server;
 use super::tests::{LINES, NO_WAIT};
@@ -28,6 +29,8 @@ pub(crate) const TESTS: &[Named] = tests![
     what_cannot_be_compared_is_told_in_one_line,
     the_idle_timeout_of_a_relay_is_measured,
     a_relay_that_forgets_idle_connections_is_found_out,
+    what_a_relay_merges_and_whom_it_turns_away_is_measured,
+    a_header_that_a_relay_adds_is_found,
     what_a_relay_does_while_the_server_is_down_is_told,
     a_signal_while_idle_clients_are_waited_for_loses_no_case,
 ];
@@ -84,7 +87,9 @@ fn what_a_relay_does_to_half_closed_clients_is_told() {
     assert_eq!(case.direct.verdict, VerdictName::Pass);
     assert_eq!(case.through.verdict, VerdictName::Fail);
     assert!(case.through.again.ends_with(" --case half-close/1"), "{}", case.through.again);
-    assert!(!case.through.again.contains("--baseline"), "{}", case.through.again);
+    for flag in ["--baseline", "--idle-max"] {
+        assert!(!case.through.again.contains(flag), "{}", case.through.again);
+    }
     let flags = ["--quick", "--case", "half-close/1,half-close/2"];
     let text = check_both("right", Relay::CLOSES_BOTH, &flags).exits_with(1);
     let text = text.text().to_owned();
@@ -146,39 +151,80 @@ fn what_cannot_be_compared_is_told_in_one_line() {
     run(&["check", &address, "--baseline", &address], 69, &format!("connect to {address}"));
 }
 
-/// What is measured of idle clients of such a relay.
-fn idle_of(on_idle: OnIdle) -> [MeasuredValue; 2] {
+/// What is measured of a right server through such a relay, with idle clients for 3 s at most.
+fn measured(relay: Relay, idle_max: &str) -> Vec<Measurement> {
     let files = Files::new();
-    let file = files.write("lines.toml", LINES);
+    let file = files.write("lines.toml", &long_lines());
     let direct = server::start("right");
-    let through = Relay { on_idle, ..Relay::TRUE }.start(direct);
-    let [direct, through] = [direct, through].map(|address| address.to_string());
-    let flags = ["--exchange", &file, NO_WAIT, "--json", "--case", "framing/1", "--idle-max", "3"];
-    let both = [&["check", &through, "--baseline", &direct][..], &flags].concat();
-    let finished = Home::new().trustctl(both).start().wait_for(RUN_DEADLINE);
+    let [direct, through] = [direct, relay.start(direct)].map(|address| address.to_string());
+    let both = ["check", &through, "--baseline", &direct, "--exchange", &file, NO_WAIT];
+    let flags = ["--json", "--case=framing/1", "--idle-max", idle_max];
+    let finished = Home::new().trustctl(both).args(flags).start().wait_for(RUN_DEADLINE);
     let report: CompareReport = document::read(finished.text(), "check-compare");
-    let is_idle = |it: &&Measurement| it.of == MeasurementName::IdleTimeout;
-    let found = report.measurements.iter().find(is_idle).expect("a measurement");
-    [found.direct.clone(), found.through.clone()]
+    report.measurements
+}
+
+/// What was measured of that, directly and through the relay.
+fn found(measurements: &[Measurement], of: MeasurementName) -> [MeasuredValue; 2] {
+    let found = measurements.iter().find(|it| it.of == of);
+    let Measurement { direct, through, .. } = found.expect("a measurement").clone();
+    [direct, through]
 }
 
 fn the_idle_timeout_of_a_relay_is_measured() {
-    let [direct, through] = idle_of(OnIdle::Closes);
+    let measured = measured(Relay { on_idle: OnIdle::Closes, ..Relay::TRUE }, "3");
+    let [direct, through] = found(&measured, MeasurementName::IdleTimeout);
     assert!(direct.text.starts_with(KEPT), "{direct:?}");
     assert_eq!(direct.number, None);
     let after = through.number.expect("a time");
-    assert!((1.4..2.5).contains(&after), "{through:?}");
+    assert!((1.9..3.0).contains(&after), "{through:?}");
+    assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
+    // The answers wait in the relay's kernel, so it sees nothing of a client that takes them.
+    let [direct, through] = found(&measured, MeasurementName::IdleTimeoutWhileReceiving);
+    assert!(direct.text.starts_with(KEPT), "{direct:?}");
+    let after = through.number.expect("a time");
+    assert!((1.9..3.5).contains(&after), "{through:?}");
     assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
 }
 
 fn a_relay_that_forgets_idle_connections_is_found_out() {
-    let [direct, through] = idle_of(OnIdle::Forgets);
+    let measured = measured(Relay { on_idle: OnIdle::Forgets, ..Relay::TRUE }, "3");
+    let [direct, through] = found(&measured, MeasurementName::IdleTimeout);
     assert!(direct.text.starts_with(KEPT), "{direct:?}");
     // Somewhere between two clients, of which one was answered.
     let after = through.number.expect("a time");
-    assert!((1.4..3.5).contains(&after), "{through:?}");
+    assert!((1.9..3.5).contains(&after), "{through:?}");
     assert!(through.text.starts_with("forgotten without a word after "), "{through:?}");
     assert!(through.text.ends_with(": what is sent then is lost"), "{through:?}");
+}
+
+fn what_a_relay_merges_and_whom_it_turns_away_is_measured() {
+    let slow = Relay { holds: Duration::from_millis(200), most: 6, ..Relay::TRUE };
+    let measured = measured(slow, "0");
+    let [direct, through] = found(&measured, MeasurementName::SmallAnswers);
+    let [direct, through] = [direct, through].map(|it| it.number.expect("a number"));
+    assert!(through < direct, "{measured:?}");
+    let [direct, through] = found(&measured, MeasurementName::LongAnswer);
+    // It passes on 4,096 bytes at a time.
+    assert!(through.number.is_some_and(|pieces| pieces >= 15.0), "{through:?}");
+    assert!(direct.text.starts_with("70,0"), "{direct:?}");
+    let [direct, through] = found(&measured, MeasurementName::Clients);
+    let turned_away = "6 clients are served at the same time, then others are turned away";
+    assert_eq!((through.text.as_str(), through.number), (turned_away, Some(6.0)));
+    assert!(direct.number.is_some_and(|clients| clients > 6.0), "{direct:?}");
+    let [direct, through] = found(&measured, MeasurementName::UnreadBytes);
+    let [direct, through] = [direct, through].map(|it| it.number.expect("a number"));
+    assert!(direct > 0.0 && through > 0.0, "{measured:?}");
+    let [direct, through] = found(&measured, MeasurementName::UrgentData);
+    assert_eq!(direct.text, through.text);
+}
+
+fn a_header_that_a_relay_adds_is_found() {
+    let header = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n";
+    let measured = measured(Relay { header, ..Relay::TRUE }, "0");
+    let [direct, through] = found(&measured, MeasurementName::ProxyHeader);
+    assert_eq!(direct.text, "none came back");
+    assert_eq!(through.text, "adds a PROXY header of version 1, which came back");
 }
 
 fn what_a_relay_does_while_the_server_is_down_is_told() {

@@ -24,7 +24,7 @@ pub(crate) enum OnIdle {
     Forgets,
 }
 
-pub(crate) const IDLE_LIMIT: Duration = Duration::from_millis(1500);
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a relay treats connections.
 #[derive(Clone, Copy)]
