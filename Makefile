@@ -12,7 +12,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # targets of their own.
 SUITES_FOR_ALL = check exchange load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy \
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
 	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
 	adversary fuzz fuzz-check bench instructions \
 	kubernetes prose check publish-check stress full
@@ -26,6 +26,8 @@ help:
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make bed               real servers of others, downloaded once; FULL=1, SERVERS=WORD,'
 	@echo '                       SERVE=NAME; UPDATE=1 writes docs/SERVERS-TRIED.md'
+	@echo 'make boxes             what boxes between change; BOXES=NAME; UPDATE=1 writes'
+	@echo '                       docs/BOXES.md'
 	@echo 'make bed-busy          the same three times, beside a busy loop on each core'
 	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
 	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
@@ -86,6 +88,13 @@ bed:
 	ci/bed
 	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(if $(FULL),TRUSTCTL_BED_FULL=1) \
 		$(CARGO) test --package trustctl --test bed -- $(if $(SERVE),serve $(SERVE),$(SERVERS))
+
+# Boxes between a client and a server; needs what ci/bed says. BOXES=NAME tries one; UPDATE=1 writes
+# the table of docs/BOXES.md anew.
+boxes:
+	ci/bed
+	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) \
+		$(CARGO) test --package trustctl --test bed -- boxes/$(BOXES)
 
 # A part of make stress.
 bed-busy:

@@ -66,11 +66,22 @@ impl Drop for Started {
 /// If it does not answer.
 #[track_caller]
 pub(crate) fn start(server: &BedServer) -> Started {
+    start_towards(server, 0)
+}
+
+/// The same of one that passes on what it gets to a server on that port.
+///
+/// # Panics
+///
+/// If it does not answer.
+#[track_caller]
+pub(crate) fn start_towards(server: &BedServer, upstream: u16) -> Started {
     need(server);
     for _ in 0..PORTS {
         let directory = OwnedDir::create();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|bound| bound.local_addr());
-        let place = Place { directory: directory.path(), port: free.expect("a free port").port() };
+        let port = free.expect("a free port").port();
+        let place = Place { directory: directory.path(), port, upstream };
         for name in server.files {
             let text = fs::read_to_string(Path::new(SERVERS).join(name)).expect("read a template");
             fs::write(directory.path().join(name), place.fill(&text)).expect("write a file");
@@ -115,7 +126,7 @@ pub(crate) fn start(server: &BedServer) -> Started {
 pub(crate) fn version_of(server: &BedServer) -> String {
     need(server);
     let (words, before) = server.version;
-    let place = Place { directory: Path::new(SERVERS), port: 0 };
+    let place = Place { directory: Path::new(SERVERS), port: 0, upstream: 0 };
     // Some exit with a failure although this was all they were asked.
     let output = place.command(words).output().expect("run a command");
     let printed = [output.stdout, output.stderr].concat();
@@ -168,6 +179,8 @@ fn find(name: &str) -> Option<PathBuf> {
 struct Place<'a> {
     directory: &'a Path,
     port: u16,
+    /// The port of the server that it passes on to.
+    upstream: u16,
 }
 
 impl Place<'_> {
@@ -175,6 +188,7 @@ impl Place<'_> {
     fn fill(&self, text: &str) -> String {
         let texts = [
             ("@PORT@", self.port.to_string()),
+            ("@SERVER@", self.upstream.to_string()),
             ("@DIRECTORY@", self.directory.display().to_string()),
             ("@BED@", bed().display().to_string()),
         ];

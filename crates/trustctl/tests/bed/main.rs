@@ -3,14 +3,17 @@
 //! ([`matrix`]). `make bed` downloads them first (`ci/bed`); nothing is installed, and
 //! no service is started.
 //!
-//! A test is a server, with its name. The suite takes libtest's arguments, and one more keeps a
-//! server running until Ctrl-C:
+//! A test is a server, with its name. Boxes between a client and a server are tests of their own,
+//! which run when they are asked for ([`boxes`], `make boxes`). The suite takes libtest's
+//! arguments, and one more keeps a server running until Ctrl-C:
 //!
 //! ```text
 //! cargo test -p trustctl --test bed -- [NAME]…
+//! cargo test -p trustctl --test bed -- boxes/[NAME]
 //! cargo test -p trustctl --test bed -- serve NAME
 //! ```
 
+mod boxes;
 mod docs;
 mod launch;
 mod matrix;
@@ -24,6 +27,9 @@ use servers::Finding;
 use trust_cli::signals::{IgnoredHangup, Signals};
 use trust_testkit::suite::{Suite, Test};
 
+/// What the names of tests of boxes begin with.
+const BOXES: &str = "boxes";
+
 /// One at a time: servers are not to wait for each other's processor.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(600), at_once: 1 };
 
@@ -33,6 +39,13 @@ fn main() -> ExitCode {
         && role == "serve"
     {
         return serve(name).unwrap_or(ExitCode::FAILURE);
+    }
+    if arguments.iter().any(|word| word.starts_with(BOXES)) {
+        let name = |name: &str| format!("{BOXES}/{name}");
+        let boxes = boxes::ALL.iter();
+        let boxes = boxes.map(|it| Test::new(name(it.name), || boxes::holds(it)));
+        let table = Test::new(name("the_table_of_boxes_is_this"), boxes::check_docs);
+        return SUITE.main(boxes.chain([table]).collect());
     }
     let servers = servers::ALL.iter();
     let servers = servers.map(|server| Test::new(server.name, || matrix::holds(server)));

@@ -64,6 +64,7 @@ pub(crate) fn holds(server: &'static BedServer) {
         let must = match finding.occurs {
             Occurs::Always => true,
             Occurs::InFull => extent == Extent::Full,
+            Occurs::Sometimes => false,
         };
         if must && !is_seen {
             let Finding { cases, verdict, says, .. } = finding;

@@ -20,8 +20,9 @@ pub(crate) struct BedServer {
     pub(crate) files: &'static [&'static str],
     /// Commands that run before it, also as words.
     pub(crate) prepare: &'static [&'static str],
-    /// The command that runs it in its directory, as words, in which `@PORT@`, `@DIRECTORY@` and
-    /// `@BED@` stand for its port, its directory, and where the downloads are.
+    /// The command that runs it in its directory, as words, in which `@PORT@`, `@DIRECTORY@`,
+    /// `@BED@` and `@SERVER@` stand for its port, its directory, where the downloads are, and the
+    /// port that a box passes on to.
     pub(crate) command: &'static str,
     /// How it was set up, in words.
     pub(crate) set_up: &'static str,
@@ -97,6 +98,8 @@ pub(crate) enum Occurs {
     Always,
     /// In each run of all cases.
     InFull,
+    /// In some runs.
+    Sometimes,
 }
 
 impl BedServer {
@@ -122,12 +125,20 @@ impl Finding {
     }
 
     /// A failure.
-    const fn fail(cases: &'static str, says: &'static str, why: &'static str) -> Finding {
+    pub(crate) const fn fail(
+        cases: &'static str,
+        says: &'static str,
+        why: &'static str,
+    ) -> Finding {
         Finding::new(cases, VerdictName::Fail, says, why)
     }
 
     /// A warning.
-    const fn warn(cases: &'static str, says: &'static str, why: &'static str) -> Finding {
+    pub(crate) const fn warn(
+        cases: &'static str,
+        says: &'static str,
+        why: &'static str,
+    ) -> Finding {
         Finding::new(cases, VerdictName::Warn, says, why)
     }
 
@@ -139,6 +150,11 @@ impl Finding {
     /// Only in runs of all cases.
     const fn in_full(self) -> Finding {
         Finding { occurs: Occurs::InFull, ..self }
+    }
+
+    /// Not in each run, or not each of its cases.
+    pub(crate) const fn sometimes(self) -> Finding {
+        Finding { occurs: Occurs::Sometimes, ..self }
     }
 }
 
@@ -182,10 +198,10 @@ const MODBUS: Probe = Probe {
     send: b"\0\x01\0\0\0\x06\x01\x03\0\0\0\x01",
     want: b"\0\x01\0\0\0\x05\x01\x03\x02\x01\0",
 };
-const ECHO: Probe = Probe { send: b"\0\0\0\x05hello", want: b"\0\0\0\x05hello" };
+pub(crate) const ECHO: Probe = Probe { send: b"\0\0\0\x05hello", want: b"\0\0\0\x05hello" };
 
 /// What most have in common: the rest says more.
-const PLAIN: BedServer = BedServer {
+pub(crate) const PLAIN: BedServer = BedServer {
     name: "",
     about: "",
     version: ("", ""),
