@@ -1,5 +1,3 @@
-# Runs both ends of a TLS tunnel, until one of them ends.
+# Runs both ends of a TLS tunnel. They end with this script.
 stunnel4 box_stunnel_server.conf &
-stunnel4 box_stunnel.conf &
-trap 'kill %1 %2' TERM INT
-wait
+exec stunnel4 box_stunnel.conf
