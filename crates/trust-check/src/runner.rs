@@ -366,6 +366,7 @@ impl<'r> Run<'r> {
     fn look_first(&mut self, setup: &Setup) -> io::Result<()> {
         let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
         self.attend(|| {
+            watch.look_who_listens();
             resources::warm_up(&mut CaseTrial::new(setup, FIRST, Some(watch)));
             watch.look("warm-up", setup);
         })

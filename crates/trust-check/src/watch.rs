@@ -231,12 +231,16 @@ impl Watch {
         pages * rustix::param::page_size() as u64
     }
 
-    /// Notes how much it computes before the first client, and who listens then: a server may
-    /// accept connections before all its processes have started.
+    /// Notes how much it computes before the first client.
     pub fn look_at_start(&self, setup: &Setup) {
         if let Ok(share) = self.idle_share(setup) {
             self.lock().idle_at_start = share;
         }
+    }
+
+    /// Takes those that listen now for those that listened at the start: a server may accept
+    /// connections before all its processes have started.
+    pub fn look_who_listens(&self) {
         self.watched().look_who_listens();
     }
 
@@ -467,8 +471,8 @@ impl Watched {
 
     /// Takes those that listen now for those that listened at the start.
     fn look_who_listens(&self) {
-        let now = listeners(self.pid, &self.address);
-        if let Some(mortal) = now.ok().and_then(|now| Mortal::new(self.pid, &now).ok()) {
+        let now = listeners(self.pid, &self.address).ok().filter(|now| !now.is_empty());
+        if let Some(mortal) = now.and_then(|now| Mortal::new(self.pid, &now).ok()) {
             *self.mortal.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(mortal);
         }
     }
