@@ -198,7 +198,7 @@ fn only_half_closes(outcomes: &[CaseOutcome]) -> Vec<&'static str> {
 }
 
 fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
-    // Of which a server dies is no limit of it.
+    // A case that kills the server shows no limit of it.
     let has_failed =
         |it: &Verdict| matches!(it, Verdict::Fail(it) if it.evidence != Evidence::Death);
     let is_one = |it: &&CaseOutcome| has_failed(&it.verdict) && ids.contains(&it.case.id);
