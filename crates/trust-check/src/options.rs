@@ -198,7 +198,8 @@ options! {
         SETTLE settle: Duration = "20ms", values::TIME;
         /// Longest silence after which --baseline looks whether a box ends idle clients
         ///
-        /// It is waited for once, and again where a box forgets them. 0: it is not measured.
+        /// It is waited for once, and a part of it again to find the time to a second. 0: it is not
+        /// measured.
         IDLE_MAX idle_max: Duration = "10s", values::OPTIONAL_TIME;
         /// Decides all payloads
         SEED seed: u64 = "1", values::SEED;

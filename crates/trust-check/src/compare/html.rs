@@ -43,7 +43,7 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
             (markup::table(
                 "measurements",
                 ["", "directly", "through the box"],
-                report.measurements.iter().map(|it| {
+                report.measurements.iter().filter(|it| it.is_measured()).map(|it| {
                     [it.of.text(), it.direct.text.as_str(), it.through.text.as_str()]
                 }),
             ))

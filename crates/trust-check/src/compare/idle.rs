@@ -4,7 +4,6 @@
 //! the connection, until it sends something. So there are many clients, and one after the other
 //! asks something, each after a longer silence than the one before.
 
-use std::mem;
 use std::time::{Duration, Instant};
 
 use trust_cli::text::seconds;
@@ -19,6 +18,12 @@ const RUNGS_MAX: u32 = 30;
 
 /// The longest difference between the silences of two clients after which no one looks closer.
 const FINE: Duration = Duration::from_secs(1);
+
+/// The same between two neighbours of a short ladder: each asks a little late.
+const RUNG: Duration = Duration::from_millis(850);
+
+/// Two silences that are nearer to each other than that are told as one.
+const EXACT: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether something came.
 const LOOK: Duration = Duration::from_millis(20);
@@ -63,7 +68,7 @@ impl Meanwhile {
             // An unfinished message leaves no way to ask.
             return vec![most];
         }
-        let rungs = (most.as_secs_f64() / FINE.as_secs_f64()).ceil().max(1.0) as u32;
+        let rungs = (most.as_secs_f64() / RUNG.as_secs_f64()).ceil().max(1.0) as u32;
         let rungs = rungs.min(RUNGS_MAX);
         // Most limits are whole seconds, and who asks just then shows nothing.
         let halves = (1..=rungs).map(|number| most * (2 * number - 1) / (2 * rungs));
@@ -83,7 +88,7 @@ pub enum IdleEnd {
     Ended {
         /// The longest silence after which it had not.
         kept: Duration,
-        /// After how much silence at the latest. It is the same if the end was seen at once.
+        /// After how much silence at the latest.
         after: Duration,
         /// Which of both.
         by: ConnectionEnd,
@@ -125,20 +130,39 @@ impl IdleEnd {
         }
     }
 
-    /// Between which silences it ended, if they are too far apart.
-    fn coarse(&self) -> Option<(Duration, Duration)> {
-        let (kept, after) = match self {
-            IdleEnd::Kept { .. } => return None,
-            IdleEnd::Ended { kept, after, .. } => (*kept, *after),
-            IdleEnd::Dropped { kept, lost, .. } => (*kept, *lost),
+    /// Between which silences it ended.
+    fn range(&mut self) -> Option<(&mut Duration, &mut Duration)> {
+        match self {
+            IdleEnd::Kept { .. } => None,
+            IdleEnd::Ended { kept, after, .. } => Some((kept, after)),
+            IdleEnd::Dropped { kept, lost, .. } => Some((kept, lost)),
+        }
+    }
+
+    /// The same, if they are too far apart.
+    fn coarse(mut self) -> Option<(Duration, Duration)> {
+        let (kept, after) = self.range()?;
+        (*after - *kept > FINE).then_some((*kept, *after))
+    }
+
+    /// Takes what a closer look has shown, and returns whether that is much more.
+    fn narrow(&mut self, closer: IdleEnd) -> bool {
+        let (low, high) = match closer {
+            IdleEnd::Kept { within } => (within, None),
+            IdleEnd::Ended { kept, after, .. } => (kept, Some(after)),
+            IdleEnd::Dropped { kept, lost, .. } => (kept, Some(lost)),
         };
-        (after - kept > FINE).then_some((kept, after))
+        let Some((kept, after)) = self.range() else { return false };
+        let known = *after - *kept;
+        *after = high.map_or(*after, |high| high.min(*after));
+        *kept = low.max(*kept).min(*after);
+        *after - *kept + FINE / 4 < known
     }
 }
 
-/// Two silences, or one if they are the same.
+/// Two silences, or one if nothing can have been in between for long.
 fn between(kept: Duration, after: Duration) -> String {
-    match kept == after {
+    match after - kept < EXACT {
         true => seconds(rounded(after)),
         false => format!("{} to {}", seconds(rounded(kept)), seconds(rounded(after))),
     }
@@ -156,7 +180,7 @@ enum Rung {
         silence: Duration,
         is_reset: bool,
     },
-    /// After `kept` it had not ended.
+    /// At the last look before, after `kept`, it had not.
     Ended {
         kept: Duration,
         after: Duration,
@@ -174,12 +198,14 @@ fn judge(rungs: &[Rung]) -> Option<IdleEnd> {
     // A server or a box that is busy may end one a little later than another.
     let ends = rungs.iter().filter_map(|rung| match *rung {
         Rung::Answered(_) => None,
+        // Its answer was late: another one came after a longer silence.
+        Rung::Unanswered { silence, .. } if longest.is_some_and(|it| it > silence) => None,
         Rung::Ended { kept, after, by } => {
             let kept = kept.max(longest.unwrap_or_default()).min(after);
             Some((after, IdleEnd::Ended { kept, after, by }))
         }
         Rung::Unanswered { silence: lost, is_reset } => {
-            let kept = longest.unwrap_or_default().min(lost);
+            let kept = longest.unwrap_or_default();
             Some((lost, IdleEnd::Dropped { kept, lost, is_reset }))
         }
     });
@@ -195,6 +221,8 @@ struct Waiting<'s> {
     side: usize,
     wire: Wire<'s>,
     since: Instant,
+    /// The silence at the last look at which it had not ended.
+    kept: Duration,
     /// After how much silence it asks.
     asks_after: Duration,
     /// When it does the next step, and how long it waits between two.
@@ -226,50 +254,45 @@ pub fn measure(
     most: Duration,
 ) -> Judged<Vec<(Meanwhile, [Option<IdleEnd>; 2])>> {
     let ladders = Meanwhile::ALL.map(|meanwhile| (meanwhile, meanwhile.silences(most)));
-    let found = climb(trials, &ladders)?;
-    let found = Meanwhile::ALL.into_iter().zip(found);
-    found.map(|(meanwhile, ends)| Ok((meanwhile, look_closer(trials, meanwhile, ends)?))).collect()
-}
-
-/// Until the silences between which connections ended are near each other.
-fn look_closer(
-    trials: &mut [CaseTrial<'_>; 2],
-    meanwhile: Meanwhile,
-    mut found: [Option<IdleEnd>; 2],
-) -> Judged<[Option<IdleEnd>; 2]> {
-    while let Some((kept, after)) = found.iter().flatten().find_map(IdleEnd::coarse) {
-        let step = ((after - kept) / RUNGS_MAX).max(FINE / 2);
-        let silences = (1..=RUNGS_MAX).map(|number| kept + step * number);
-        let silences: Vec<Duration> = silences.take_while(|silence| *silence <= after).collect();
-        let finer = climb(trials, &[(meanwhile, silences)])?.swap_remove(0);
-        let better = |side: usize| match (found[side], finer[side]) {
-            (Some(known), Some(better))
-                if mem::discriminant(&known) == mem::discriminant(&better) =>
-            {
-                Some(if better.after().is_some() { better } else { known })
+    let mut found = climb(trials, &ladders)?;
+    loop {
+        let coarse = found.iter().zip(Meanwhile::ALL).enumerate();
+        let coarse = coarse.filter_map(|(number, (ends, meanwhile))| {
+            let (kept, after) = ends.iter().flatten().find_map(|end| end.coarse())?;
+            let step = ((after - kept) / RUNGS_MAX).max(FINE / 2);
+            let silences = (1..=RUNGS_MAX).map(|number| kept + step * number);
+            let silences = silences.take_while(|silence| *silence <= after).collect();
+            Some((number, (meanwhile, silences)))
+        });
+        let (numbers, ladders): (Vec<usize>, Vec<Ladder>) = coarse.unzip();
+        let mut is_better = false;
+        for (number, closer) in numbers.into_iter().zip(climb(trials, &ladders)?) {
+            for (known, closer) in found[number].iter_mut().zip(closer) {
+                if let (Some(known), Some(closer)) = (known, closer) {
+                    is_better |= known.narrow(closer);
+                }
             }
-            (known, _) => known,
-        };
-        let better = [better(0), better(1)];
-        if better == found {
-            break;
         }
-        found = better;
+        if !is_better {
+            return Ok(Meanwhile::ALL.into_iter().zip(found).collect());
+        }
     }
-    Ok(found)
 }
 
 /// One client for each silence on each side; what came of each ladder.
 fn climb(trials: &mut [CaseTrial<'_>; 2], ladders: &[Ladder]) -> Judged<Vec<[Option<IdleEnd>; 2]>> {
     let mut waiting = vec![];
+    let mut rungs: Vec<[Vec<Rung>; 2]> = ladders.iter().map(|_| [vec![], vec![]]).collect();
     let wanted: usize = ladders.iter().map(|(_, silences)| silences.len()).sum();
-    for (side, trial) in trials.iter_mut().enumerate() {
-        let room = trial.setup.crowd(wanted).max(1);
-        let step = wanted.div_ceil(room);
+    for side in 0..2 {
+        // Both sides lead to the same server.
+        let room = trials[side].setup.crowd(2 * wanted) / 2 / ladders.len().max(1);
         for (ladder, (meanwhile, silences)) in ladders.iter().enumerate() {
+            let step = silences.len().div_ceil(room.max(1)).max(1);
             // The longest silence is always among them.
             for asks_after in silences.iter().rev().step_by(step) {
-                match begin(trial, *asks_after, *meanwhile) {
+                waiting = look_at(trials, waiting, &mut rungs)?;
+                match begin(&mut trials[side], *asks_after, *meanwhile) {
                     Ok(client) => waiting.push(Waiting { ladder, side, ..client }),
                     Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
                     // The server or the box may have no room for more.
@@ -278,25 +301,33 @@ fn climb(trials: &mut [CaseTrial<'_>; 2], ladders: &[Ladder]) -> Judged<Vec<[Opt
             }
         }
     }
-    let mut rungs: Vec<[Vec<Rung>; 2]> = ladders.iter().map(|_| [vec![], vec![]]).collect();
     while !waiting.is_empty() {
-        let mut still = vec![];
-        for mut client in waiting {
-            let (ladder, side) = (client.ladder, client.side);
-            match look(&trials[side], &mut client)? {
-                Some(rung) => rungs[ladder][side].push(rung),
-                None => still.push(client),
-            }
-        }
-        // After a longer silence nothing else can be expected.
-        let is_over = |rung: &Rung| !matches!(rung, Rung::Answered(_));
-        still.retain(|client: &Waiting<'_>| {
-            client.asking.is_some() || !rungs[client.ladder][client.side].iter().any(is_over)
-        });
-        waiting = still;
+        waiting = look_at(trials, waiting, &mut rungs)?;
         trials[0].pause(LOOK)?;
     }
     Ok(rungs.iter().map(|sides| sides.each_ref().map(|rungs| judge(rungs))).collect())
+}
+
+/// Notes what has become of them, and returns those of which more is to be seen.
+fn look_at<'s>(
+    trials: &[CaseTrial<'s>; 2],
+    waiting: Vec<Waiting<'s>>,
+    rungs: &mut [[Vec<Rung>; 2]],
+) -> Judged<Vec<Waiting<'s>>> {
+    let mut still = vec![];
+    for mut client in waiting {
+        let (ladder, side) = (client.ladder, client.side);
+        match look(&trials[side], &mut client)? {
+            Some(rung) => rungs[ladder][side].push(rung),
+            None => still.push(client),
+        }
+    }
+    // After a longer silence nothing else can be expected.
+    let is_over = |rung: &Rung| !matches!(rung, Rung::Answered(_));
+    still.retain(|client: &Waiting<'_>| {
+        client.asking.is_some() || !rungs[client.ladder][client.side].iter().any(is_over)
+    });
+    Ok(still)
 }
 
 /// A client that has been answered once, and begins to wait.
@@ -344,6 +375,7 @@ fn begin<'s>(
         side: 0,
         wire,
         since,
+        kept: Duration::ZERO,
         asks_after,
         next: since + step,
         step,
@@ -375,8 +407,11 @@ fn look(trial: &CaseTrial<'_>, client: &mut Waiting<'_>) -> Judged<Option<Rung>>
     };
     while client.wire.receive_into(&mut client.got, limit, Duration::ZERO)? {}
     let end = client.wire.end();
-    // One that receives slowly sees the end once it has received everything before that.
-    let kept = if client.share.is_some() { Duration::ZERO } else { silence };
+    // One that receives slowly sees the end once it has received everything before that, and one
+    // that has asked may see what it was answered.
+    let is_seen = client.share.is_none() && !client.has_asked;
+    let kept = if is_seen { client.kept } else { Duration::ZERO };
+    client.kept = silence;
     let Some((after, until)) = client.asking else {
         if is_due && let Some(byte) = client.unsaid.pop() {
             client.wire.try_send(&[byte], Duration::ZERO)?;
@@ -426,7 +461,7 @@ mod tests {
     #[test]
     fn no_client_asks_when_a_limit_in_whole_seconds_is_reached() {
         let ms = |ms: &[u64]| ms.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>();
-        assert_eq!(Meanwhile::Silent.silences(s(3)), ms(&[500, 1500, 2500, 3000]));
+        assert_eq!(Meanwhile::Silent.silences(s(3)), ms(&[375, 1125, 1875, 2625, 3000]));
         assert_eq!(Meanwhile::Sends.silences(s(3)), ms(&[3000]));
     }
 
@@ -454,6 +489,23 @@ mod tests {
         let text = dropped.text();
         assert!(text.starts_with("forgotten without a word after 6 s to 8 s: "), "{text}");
         assert!(text.ends_with("answered by a RST"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_that_was_late_is_no_end() {
+        let late = Rung::Unanswered { silence: s(5), is_reset: false };
+        let kept = IdleEnd::Kept { within: s(9) };
+        assert_eq!(judge(&[Rung::Answered(s(4)), late, Rung::Answered(s(9))]), Some(kept));
+    }
+
+    #[test]
+    fn a_closer_look_loses_nothing_that_was_known() {
+        let mut known = IdleEnd::Dropped { kept: s(10), lost: s(20), is_reset: false };
+        assert!(known.narrow(IdleEnd::Dropped { kept: s(0), lost: s(12), is_reset: false }));
+        assert_eq!(known, IdleEnd::Dropped { kept: s(10), lost: s(12), is_reset: false });
+        assert!(known.narrow(IdleEnd::Kept { within: s(11) }));
+        assert_eq!(known.coarse(), None);
+        assert!(!known.narrow(IdleEnd::Kept { within: s(9) }));
     }
 
     #[test]

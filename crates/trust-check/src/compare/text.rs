@@ -59,7 +59,7 @@ pub(super) fn report(report: &CompareReport) -> String {
     }
     let nowhere = report.unseen.iter().filter(|it| it.tried.is_none());
     let mut ids: Vec<&str> = nowhere.flat_map(|it| it.cases.iter().map(String::as_str)).collect();
-    // They are together by the reason.
+    // They are grouped by reason: back to the order of the cases.
     ids.sort_by_key(|id| cases::all().position(|case| case.id == *id));
     if !ids.is_empty() {
         let _ = writeln!(text, "not tried on either side (--json says why): {}", short_list(&ids));

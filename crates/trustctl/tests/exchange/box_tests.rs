@@ -16,8 +16,7 @@ use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
-use super::long_tests::long_lines;
-use super::relay::{OnIdle, Relay};
+use super::relay::{OnIdle, PIECE_MAX, Relay};
 use super::server;
 use super::tests::{LINES, NO_WAIT};
 
@@ -154,7 +153,7 @@ fn what_cannot_be_compared_is_told_in_one_line() {
 /// What is measured of a right server through such a relay, with idle clients for 3 s at most.
 fn measured(relay: Relay, idle_max: &str) -> Vec<Measurement> {
     let files = Files::new();
-    let file = files.write("lines.toml", &long_lines());
+    let file = files.write("lines.toml", &format!("{LINES}\n[[exchange]]\nsend = \"long\\n\"\n"));
     let direct = server::start("right");
     let [direct, through] = [direct, relay.start(direct)].map(|address| address.to_string());
     let both = ["check", &through, "--baseline", &direct, "--exchange", &file, NO_WAIT];
@@ -199,14 +198,14 @@ fn a_relay_that_forgets_idle_connections_is_found_out() {
 }
 
 fn what_a_relay_merges_and_whom_it_turns_away_is_measured() {
-    let slow = Relay { holds: Duration::from_millis(200), most: 6, ..Relay::TRUE };
+    let slow = Relay { holds: Duration::from_millis(100), most: 6, ..Relay::TRUE };
     let measured = measured(slow, "0");
     let [direct, through] = found(&measured, MeasurementName::SmallAnswers);
     let [direct, through] = [direct, through].map(|it| it.number.expect("a number"));
     assert!(through < direct, "{measured:?}");
     let [direct, through] = found(&measured, MeasurementName::LongAnswer);
-    // It passes on 4,096 bytes at a time.
-    assert!(through.number.is_some_and(|pieces| pieces >= 15.0), "{through:?}");
+    let least = 70_000 / PIECE_MAX;
+    assert!(through.number.is_some_and(|pieces| pieces >= least as f64), "{through:?}");
     assert!(direct.text.starts_with("70,0"), "{direct:?}");
     let [direct, through] = found(&measured, MeasurementName::Clients);
     let turned_away = "6 clients are served at the same time, then others are turned away";

@@ -34,7 +34,7 @@ const LONG: [&str; 8] = [
 ];
 
 /// The lines, and two whose answers have 70 kB.
-pub(super) fn long_lines() -> String {
+fn long_lines() -> String {
     let long = |word: &str| format!("\n[[exchange]]\nsend = \"{word}\\n\"\n");
     [LINES, &long("long"), &long("long too")].concat()
 }

@@ -24,6 +24,9 @@ pub(crate) enum OnIdle {
     Forgets,
 }
 
+/// Bytes that it passes on at a time.
+pub(crate) const PIECE_MAX: usize = 8192;
+
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a relay treats connections.
@@ -55,7 +58,7 @@ impl Relay {
     /// Who has finished sending loses what has not been answered. It is slow with answers, so that
     /// none of them is ahead of the client's FIN.
     pub(crate) const CLOSES_BOTH: Relay =
-        Relay { on_fin: OnFin::ClosesBoth, holds: Duration::from_millis(200), ..Relay::TRUE };
+        Relay { on_fin: OnFin::ClosesBoth, holds: Duration::from_millis(100), ..Relay::TRUE };
 
     /// Passes on to this server, as long as this process runs.
     pub(crate) fn start(self, upstream: SocketAddr) -> SocketAddr {
@@ -107,7 +110,7 @@ impl Relay {
 
     /// Until the end of what comes from there.
     fn copy(self, from: &TcpStream, mut to: &TcpStream, holds: Duration) -> io::Result<()> {
-        let (mut buffer, mut is_forgotten) = ([0; 4096], false);
+        let (mut buffer, mut is_forgotten) = ([0; PIECE_MAX], false);
         loop {
             match receive(from, &mut buffer, holds) {
                 Ok(0) => return Ok(()),
@@ -126,8 +129,10 @@ impl Relay {
 
 fn receive(mut from: &TcpStream, buffer: &mut [u8], holds: Duration) -> io::Result<usize> {
     if !holds.is_zero() {
-        from.peek(&mut [0])?;
-        thread::sleep(holds);
+        // The end waits for nothing.
+        if from.peek(&mut [0])? > 0 {
+            thread::sleep(holds);
+        }
     }
     from.read(buffer)
 }
