@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use trust_cli::markup;
 
 use super::json::{Change, CompareReport, ComparedCase, Side, Unseen};
+use super::measure::unmeasured;
 use super::text::summary;
 use crate::report::json::CheckReport;
 use crate::report::reading::details;
@@ -48,6 +49,8 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
                 }),
             ))
         }
+        @let unmeasured = unmeasured(&report.measurements);
+        @if !unmeasured.is_empty() { p { "Not measured on either side: " (unmeasured.join("; ")) } }
         @if !measured.is_empty() {
             h2 { "Measured, and not judged" }
             @for one in measured { (case(one)) }

@@ -83,6 +83,11 @@ pub enum MeasurementName {
     ProxyHeader,
 }
 
+/// What could be measured on neither side, in words.
+pub(super) fn unmeasured(measurements: &[Measurement]) -> Vec<&'static str> {
+    measurements.iter().filter(|it| !it.is_measured()).map(|it| it.of.text()).collect()
+}
+
 impl Measurement {
     /// Whether one of the sides at least could be measured.
     pub fn is_measured(&self) -> bool {
@@ -250,11 +255,8 @@ fn small_answers(trial: &mut CaseTrial<'_>, apart: Duration) -> Judged<Option<Me
     for message in &messages {
         wire.send_request(message)?;
         let until = Instant::now() + apart;
-        while wire.receive_into(
-            &mut got,
-            usize::MAX,
-            until.saturating_duration_since(Instant::now()),
-        )? {
+        let left = || until.saturating_duration_since(Instant::now());
+        while wire.receive_into(&mut got, usize::MAX, left())? {
             pieces += 1;
         }
     }
@@ -302,7 +304,11 @@ fn urgent_data(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
     if !trial.setup.is_tcp() {
         return Ok(None);
     }
-    let message = trial.message(64);
+    // The same on both sides.
+    let message = match trial.setup.exchanges {
+        None => trial.message(64),
+        Some(_) => trial.setup.hello(),
+    };
     let (before, after) = message.bytes.split_at(message.bytes.len() / 2);
     let mut wire = trial.connect()?;
     wire.send(before)?;

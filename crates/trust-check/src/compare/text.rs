@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use trust_cli::text::count;
 
 use super::json::{Change, CompareReport, ComparedCase, SideName, Unseen};
-use super::measure::Measurement;
+use super::measure::{Measurement, unmeasured};
 use crate::cases;
 use crate::report::short_list;
 
@@ -37,9 +37,9 @@ pub(super) fn report(report: &CompareReport) -> String {
         text.push_str("measured, and not judged\n");
         report.measured.iter().for_each(|case| text.push_str(&measured(case)));
     }
-    let (measured, unmeasured): (Vec<&Measurement>, Vec<_>) =
-        report.measurements.iter().partition(|it| it.is_measured());
-    for Measurement { of, direct, through } in measured {
+    for Measurement { of, direct, through } in
+        report.measurements.iter().filter(|it| it.is_measured())
+    {
         let _ = writeln!(text, "measured      {}", of.text());
         let _ = writeln!(text, "    directly  {}\n    the box   {}", direct.text, through.text);
     }
@@ -53,9 +53,9 @@ pub(super) fn report(report: &CompareReport) -> String {
         let _ = writeln!(text, "not compared  {}", short_list(&ids));
         let _ = writeln!(text, "    {where_not:<8}  {why}");
     }
+    let unmeasured = unmeasured(&report.measurements);
     if !unmeasured.is_empty() {
-        let names: Vec<&str> = unmeasured.iter().map(|it| it.of.text()).collect();
-        let _ = writeln!(text, "not measured on either side: {}", names.join("; "));
+        let _ = writeln!(text, "not measured on either side: {}", unmeasured.join("; "));
     }
     let nowhere = report.unseen.iter().filter(|it| it.tried.is_none());
     let mut ids: Vec<&str> = nowhere.flat_map(|it| it.cases.iter().map(String::as_str)).collect();

@@ -178,6 +178,9 @@ fn the_idle_timeout_of_a_relay_is_measured() {
     let after = through.number.expect("a time");
     assert!((1.9..3.0).contains(&after), "{through:?}");
     assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
+    // Its kernel's probes are nothing that a relay sees.
+    let [_, through] = found(&measured, MeasurementName::IdleTimeoutWithKeepalive);
+    assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
     // The answers wait in the relay's kernel, so it sees nothing of a client that takes them.
     let [direct, through] = found(&measured, MeasurementName::IdleTimeoutWhileReceiving);
     assert!(direct.text.starts_with(KEPT), "{direct:?}");
