@@ -76,9 +76,11 @@ fn what_a_server_says_by_itself_is_no_answer() {
     let heartbeats = json::read(check("heartbeats", &told, &flags).text());
     assert_eq!(odd(&heartbeats), [""; 0], "{:?}", heartbeats.cases);
     assert!(heartbeats.counts.pass >= 20, "{:?}", heartbeats.counts);
-    let transcript = &case(&heartbeats, "framing/1").transcript;
-    let mut notes = transcript.iter().filter_map(|line| line.text.as_deref());
-    assert!(notes.any(|text| text == r"said unasked, and left out: '* tick\n'"), "{transcript:?}");
+    // A connection may be shorter than the time between two of them, but not all are.
+    let lines = heartbeats.cases.iter().flat_map(|case| &case.transcript);
+    let mut notes = lines.filter_map(|line| line.text.as_deref());
+    let noted = notes.any(|text| text == r"said unasked, and left out: '* tick\n'");
+    assert!(noted, "{:?}", heartbeats.cases);
     // What is wrong is found all the same.
     let wrong = report("one-receive", &told, &["--case", "framing/1,partial/6"]);
     assert_eq!(odd(&wrong), ["partial/6"], "{:?}", wrong.cases);
