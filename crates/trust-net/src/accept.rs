@@ -21,7 +21,7 @@ const FAILURES_BEFORE_PAUSE: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What came of a try to accept.
-pub(crate) enum Accepted<T> {
+pub enum Accepted<T> {
     /// A client.
     Client(T),
     /// No client is waiting.
@@ -35,8 +35,8 @@ pub(crate) enum Accepted<T> {
 }
 
 /// Accepts, and decides what to do when that fails.
-#[derive(Debug)]
-pub(crate) struct AcceptPolicy {
+#[derive(Debug, Default)]
+pub struct AcceptPolicy {
     failures_in_a_row: u32,
     /// When to try again after a pause; zero when there is none.
     paused_until: Timestamp,
@@ -47,18 +47,8 @@ pub(crate) struct AcceptPolicy {
 }
 
 impl AcceptPolicy {
-    pub(crate) fn new() -> AcceptPolicy {
-        AcceptPolicy {
-            failures_in_a_row: 0,
-            paused_until: Timestamp::default(),
-            exhausted: false,
-            failures: RateLimit::default(),
-            rejects: RateLimit::default(),
-        }
-    }
-
     /// Tries once, or a few times if single clients fail.
-    pub(crate) fn accept<T>(
+    pub fn accept<T>(
         &mut self,
         now: Timestamp,
         observer: &dyn Observer,
@@ -104,17 +94,17 @@ impl AcceptPolicy {
     }
 
     /// When a pause ends; [`Timestamp::NEVER`] if there is none.
-    pub(crate) fn paused_until(&self, now: Timestamp) -> Timestamp {
+    pub fn paused_until(&self, now: Timestamp) -> Timestamp {
         if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
     }
 
     /// Whether accepting is paused.
-    pub(crate) fn is_paused(&self, now: Timestamp) -> bool {
+    pub fn is_paused(&self, now: Timestamp) -> bool {
         now < self.paused_until
     }
 
     /// What a client needs, its connection or something beside it, cannot be had now.
-    pub(crate) fn handle_exhausted(&mut self, now: Timestamp, errno: i32, observer: &dyn Observer) {
+    pub fn handle_exhausted(&mut self, now: Timestamp, errno: i32, observer: &dyn Observer) {
         if !self.exhausted {
             self.exhausted = true;
             observer.observe(&Event::AcceptPaused { errno });
@@ -123,7 +113,7 @@ impl AcceptPolicy {
     }
 
     /// A client has all that it needs.
-    pub(crate) fn handle_success(&mut self, observer: &dyn Observer) {
+    pub fn handle_success(&mut self, observer: &dyn Observer) {
         self.failures_in_a_row = 0;
         if self.exhausted {
             self.exhausted = false;
@@ -132,19 +122,19 @@ impl AcceptPolicy {
     }
 
     /// A descriptor was closed: there may be one for the next client.
-    pub(crate) fn handle_descriptor_free(&mut self) {
+    pub fn handle_descriptor_free(&mut self) {
         if self.exhausted {
             self.resume();
         }
     }
 
     /// Ends a pause.
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.paused_until = Timestamp::default();
     }
 
     /// A client was turned away because all places are taken.
-    pub(crate) fn note_reject(&mut self, now: Timestamp, peer: Peer, observer: &dyn Observer) {
+    pub fn note_reject(&mut self, now: Timestamp, peer: Peer, observer: &dyn Observer) {
         if let Some(suppressed) = self.rejects.admit(now) {
             observer.observe(&Event::Rejected { peer, suppressed });
         }
@@ -224,7 +214,7 @@ mod tests {
 
     #[test]
     fn without_descriptors_accept_is_called_ten_times_a_second_and_says_so_once() {
-        let (mut policy, names) = (AcceptPolicy::new(), Names::default());
+        let (mut policy, names) = (AcceptPolicy::default(), Names::default());
         assert_eq!(calls_in_a_second(&mut policy, &names, EMFILE), 10);
         assert_eq!(names.count("AcceptPaused"), 1);
         policy.handle_descriptor_free();
@@ -234,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_failed_client_does_not_keep_the_next_one_waiting() {
-        let (mut policy, names) = (AcceptPolicy::new(), Names::default());
+        let (mut policy, names) = (AcceptPolicy::default(), Names::default());
         let mut outcomes = [ECONNABORTED, ECONNABORTED].into_iter();
         let accepted = policy.accept(ms(0), &names, || match outcomes.next() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
@@ -246,7 +236,7 @@ mod tests {
 
     #[test]
     fn ten_failures_in_a_row_make_a_pause() {
-        let (mut policy, names) = (AcceptPolicy::new(), Names::default());
+        let (mut policy, names) = (AcceptPolicy::default(), Names::default());
         assert_eq!(calls_in_a_second(&mut policy, &names, ECONNABORTED), 10 + 9);
         assert_eq!(names.count("AcceptFailed"), 1, "one event per second");
         assert_eq!(policy.failures.suppressed, 18);
@@ -254,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_empty_queue_and_a_broken_listener_are_told_apart() {
-        let (mut policy, names) = (AcceptPolicy::new(), Names::default());
+        let (mut policy, names) = (AcceptPolicy::default(), Names::default());
         let fails = |errno| move || Err::<(), _>(io::Error::from_raw_os_error(errno));
         assert!(matches!(policy.accept(ms(0), &names, fails(EAGAIN)), Accepted::Drained));
         assert!(matches!(policy.accept(ms(0), &names, fails(EBADF)), Accepted::Failed(EBADF)));

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 /// set up and taken down by the kernel with every sleep, which is some four per cent of an echo,
 /// and a deadline moves seldom.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub struct Alarm {
     timer: OwnedFd,
     /// When it goes off; [`Timestamp::NEVER`] if it is not set.
     set_for: Timestamp,
@@ -25,7 +25,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// An alarm that is not set, and that is announced as `token` when it goes off.
-    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
@@ -34,7 +34,7 @@ impl Alarm {
 
     /// Has it go off at `time` at the latest. Going off too early does no harm, so it is never put
     /// off.
-    pub(crate) fn set_no_later_than(&mut self, time: Timestamp, clock: Clock) -> io::Result<()> {
+    pub fn set_no_later_than(&mut self, time: Timestamp, clock: Clock) -> io::Result<()> {
         if time >= self.set_for {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Alarm {
     }
 
     /// It went off.
-    pub(crate) fn note_went_off(&mut self) {
+    pub fn note_went_off(&mut self) {
         self.set_for = Timestamp::NEVER;
     }
 }

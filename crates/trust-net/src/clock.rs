@@ -11,26 +11,28 @@ use trust_wire::Timestamp;
 /// In place of [`std::time::Instant`], whose differences take longer than reading the clock does,
 /// and the clock is read for each receive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     started: u64,
 }
 
 impl Clock {
-    pub(crate) fn start() -> Clock {
+    /// A clock that starts now.
+    pub fn start() -> Clock {
         Clock { started: nanoseconds(ClockId::CLOCK_MONOTONIC) }
     }
 
     /// Where on the kernel's clock that point in time is.
-    pub(crate) fn since_boot(self, time: Timestamp) -> Duration {
+    pub fn since_boot(self, time: Timestamp) -> Duration {
         Duration::from_nanos(self.started) + time.since(Timestamp::default())
     }
 
-    pub(crate) fn now(self) -> Timestamp {
+    /// The time since the start.
+    pub fn now(self) -> Timestamp {
         Timestamp::from_nanos(nanoseconds(ClockId::CLOCK_MONOTONIC) - self.started)
     }
 
     /// The time of the kernel's last tick, up to ten milliseconds ago (`CLOCK_MONOTONIC_COARSE`).
-    pub(crate) fn coarse_now(self) -> Timestamp {
+    pub fn coarse_now(self) -> Timestamp {
         let now = nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE);
         // The last tick may have been before the start.
         Timestamp::from_nanos(now.saturating_sub(self.started))

@@ -220,7 +220,7 @@ impl<'a, S: Service> Worker<'a, S> {
             poller: Poller::new(resources.poll, resources.alarm),
             listeners,
             table: Table::new(shared.config.max_clients, &shared.limits),
-            questions: Questions::new(),
+            questions: Questions::default(),
             buffers: Buffers::new(&shared.limits),
             reports: RoundReports::new(index, &shared.pulse),
             now: shared.now(),

@@ -81,7 +81,7 @@ pub(crate) fn run<S: Service>(
         arrivals: resources.arrivals,
         buffers: Buffers::new(&shared.limits),
         listeners,
-        policy: AcceptPolicy::new(),
+        policy: AcceptPolicy::default(),
         doubt: Doubt::default(),
         reports: RoundReports::new(0, &shared.pulse),
     };

@@ -15,7 +15,7 @@
 //!
 //! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
 
-pub mod accept;
+mod accept;
 pub mod address;
 mod alarm;
 pub mod blocking;
@@ -35,6 +35,8 @@ mod interleavings;
 mod iterative;
 pub mod listening;
 mod loads;
+#[doc(hidden)]
+pub mod loop_parts;
 pub mod observer;
 pub mod preface;
 mod pulse;

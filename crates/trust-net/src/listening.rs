@@ -89,7 +89,7 @@ impl ListeningSocket {
     /// # Errors
     ///
     /// As `getsockname(2)`.
-    pub(crate) fn inherited(descriptor: OwnedFd) -> io::Result<ListeningSocket> {
+    pub fn inherited(descriptor: OwnedFd) -> io::Result<ListeningSocket> {
         let address = socket::local_address(descriptor.as_fd())?;
         Ok(ListeningSocket { _file: None, descriptor, address })
     }
@@ -100,7 +100,7 @@ impl ListeningSocket {
     }
 
     /// Has accepting never wait.
-    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+    pub fn set_nonblocking(&self) -> io::Result<()> {
         SockRef::from(&self.descriptor).set_nonblocking(true)
     }
 
@@ -111,7 +111,7 @@ impl ListeningSocket {
     /// # Errors
     ///
     /// As `accept(2)`.
-    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
+    pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match self.address.family() {
             Family::Ip => {
                 let (stream, address) = acceptfrom_with(&self.descriptor, ACCEPT_FLAGS)?;
@@ -133,7 +133,7 @@ impl ListeningSocket {
     /// Clients that may wait to be accepted: as many as were asked for, or `net.core.somaxconn` of
     /// the network namespace, if that was less. `None` if the kernel does not say, as of a unix
     /// socket.
-    pub(crate) fn granted_backlog(&self) -> Option<u32> {
+    pub fn granted_backlog(&self) -> Option<u32> {
         match self.address.family() {
             Family::Ip => sys::tcp_info(&self.descriptor).ok().map(|info| info.backlog),
             Family::Unix => None,

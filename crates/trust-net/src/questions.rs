@@ -18,16 +18,20 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 const ASKED_PER_PAUSE: usize = 256;
 
 /// A socket as it is registered.
-pub(crate) struct Registered<'a> {
-    pub(crate) socket: BorrowedFd<'a>,
-    pub(crate) registry: &'a Registry,
-    pub(crate) token: Token,
-    pub(crate) interest: Interest,
+pub struct Registered<'a> {
+    /// Itself.
+    pub socket: BorrowedFd<'a>,
+    /// Where.
+    pub registry: &'a Registry,
+    /// As which events are reported.
+    pub token: Token,
+    /// For which readiness.
+    pub interest: Interest,
 }
 
 impl Registered<'_> {
     /// Lets the kernel report readiness once more.
-    pub(crate) fn ask(self) {
+    pub fn ask(self) {
         // Fails only for a socket that is not registered, and that one has been given an error
         // then.
         let mut source = SourceFd(&self.socket.as_raw_fd());
@@ -38,19 +42,21 @@ impl Registered<'_> {
 /// The sockets of a worker about which the kernel is asked later, those that have waited longest
 /// first.
 #[derive(Debug)]
-pub(crate) struct Questions {
+pub struct Questions {
     waiting: VecDeque<Token>,
     /// [`Timestamp::NEVER`] if none waits.
     due_at: Timestamp,
 }
 
-impl Questions {
-    pub(crate) fn new() -> Questions {
+impl Default for Questions {
+    fn default() -> Questions {
         Questions { waiting: VecDeque::new(), due_at: Timestamp::NEVER }
     }
+}
 
+impl Questions {
     /// Asks about a socket, now or after a pause.
-    pub(crate) fn ask(&mut self, question: Question, socket: Registered<'_>, now: Timestamp) {
+    pub fn ask(&mut self, question: Question, socket: Registered<'_>, now: Timestamp) {
         match question {
             Question::Now => socket.ask(),
             Question::Later => {
@@ -63,7 +69,7 @@ impl Questions {
     }
 
     /// A call for this socket has said EAGAIN.
-    pub(crate) fn handle_would_block(
+    pub fn handle_would_block(
         &mut self,
         asked: &mut Asked,
         socket: Registered<'_>,
@@ -75,18 +81,18 @@ impl Questions {
     }
 
     /// The pause is over: asks about a socket that was waiting for that.
-    pub(crate) fn ask_again(asked: &mut Asked, socket: Registered<'_>) {
+    pub fn ask_again(asked: &mut Asked, socket: Registered<'_>) {
         asked.ask_again();
         socket.ask();
     }
 
     /// When the next questions are due.
-    pub(crate) fn next(&self) -> Timestamp {
+    pub fn next(&self) -> Timestamp {
         self.due_at
     }
 
     /// Takes the sockets whose questions are due by now, leaving out those that are gone.
-    pub(crate) fn take_due(
+    pub fn take_due(
         &mut self,
         now: Timestamp,
         mut is_there: impl FnMut(Token) -> bool,
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_ready_and_takes_nothing_is_asked_about_ten_times_a_second() {
-        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        let (mut questions, mut socket) = (Questions::default(), Writable::new());
         let mut calls = 0;
         for now in 0..1000 {
             for token in questions.take_due(ms(now), |_| true) {
@@ -173,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_call_that_succeeds_has_the_next_question_asked_at_once() {
-        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        let (mut questions, mut socket) = (Questions::default(), Writable::new());
         for _ in 0..100 {
             assert!(socket.is_reported());
             let (asked, registered) = socket.registered();
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn who_waits_is_listed_once_and_asked_about_in_turn() {
         const SOCKETS: usize = 2 * ASKED_PER_PAUSE + 10;
-        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        let (mut questions, mut socket) = (Questions::default(), Writable::new());
         for number in 0..SOCKETS {
             let mut asked = Asked::Once;
             for _ in 0..3 {

@@ -47,7 +47,11 @@ pub fn any_address(port: u16) -> SocketAddr {
 
 /// Sets what every connection of a server has, on itself or on the listening socket that it
 /// inherits from.
-pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
+///
+/// # Errors
+///
+/// As `setsockopt(2)`.
+pub fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
     prepare_stream(&socket)?;
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     if options.keepalive {
@@ -225,6 +229,18 @@ pub(crate) fn probe_sent(socket: BorrowedFd<'_>, family: Family) -> Probe {
         is_over: sys::tcp_info(socket).is_ok_and(|info| info.is_closed),
         ..Probe::default()
     }
+}
+
+/// Sent bytes that the peer of a TCP connection has not acknowledged; a FIN counts as one (SIOCOUTQ,
+/// `tcp(7)`); 0 if the call fails.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> u64 {
+    sys::unacknowledged(socket).unwrap_or(0)
+}
+
+/// Takes the pending error of a socket (SO_ERROR, `socket(7)`): its errno and what that means to a
+/// connection. Calls that fail count as "none".
+pub fn take_error(socket: BorrowedFd<'_>) -> Option<(i32, trust_wire::ErrnoClass)> {
+    pending_error(socket)
 }
 
 /// Received bytes that were not read yet (FIONREAD, `tcp(7)`); 0 if the call fails.

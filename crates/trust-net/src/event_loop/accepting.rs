@@ -67,7 +67,7 @@ impl Listeners {
             })
         };
         let listeners = sockets.into_iter().enumerate().map(listen).collect::<io::Result<_>>()?;
-        let (policy, put_off) = (AcceptPolicy::new(), Vec::new());
+        let (policy, put_off) = (AcceptPolicy::default(), Vec::new());
         Ok(Listeners { listeners, policy, put_off, rejected_lingering: 0 })
     }
 
