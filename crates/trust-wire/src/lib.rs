@@ -13,6 +13,7 @@
 //! - [`proxy_header`]: which client a proxy is connecting for
 //! - [`connection`]: states, owed bytes and deadlines of one connection
 //! - [`turn`]: one turn of a connection, step by step
+//! - [`relay`]: what passes between two connections, and how the end of one goes on
 //! - [`closing`]: the orderly close
 //! - [`limits`]: the limits that a server sets for its connections
 //! - [`disconnect`]: why a connection ended
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod message_end;
 mod owed;
 pub mod proxy_header;
+pub mod relay;
 pub mod time;
 pub mod turn;
 
@@ -45,6 +47,7 @@ pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};
 pub use message_end::{CountedLine, Found, MessageEnd};
 pub use proxy_header::{BadProxyHeader, EncodedProxyHeader, ProxyHeader, ProxyVersion};
+pub use relay::{Relay, RelayTurn};
 pub use time::Timestamp;
 pub use turn::{Readiness, Turn};
 

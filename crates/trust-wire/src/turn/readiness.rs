@@ -5,9 +5,9 @@ use crate::connection::Probe;
 /// What a connection's socket is ready for, judging by the events and the results of calls so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Readiness {
-    pub(super) unread: Unread,
-    pub(super) writable: bool,
-    pub(super) asked: Asked,
+    pub(crate) unread: Unread,
+    pub(crate) writable: bool,
+    pub(crate) asked: Asked,
 }
 
 /// What is left to receive.

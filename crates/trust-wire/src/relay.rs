@@ -1,0 +1,421 @@
+//! A relay between two connections: what came from one goes to the other, and so does its end.
+//!
+//! A relay must not change how a stream ends, because that is part of what the stream says. So a
+//! FIN goes on as a FIN after the last byte, while the other direction lives on (half-close, RFC
+//! 9293, section 3.6), and a RST goes on as a RST once everything that came before it was
+//! delivered. A plain close would replace one by the other, and lose what is still on its way.
+//!
+//! [`Relay`] makes these decisions and does no I/O; [`RelayTurn`] makes the calls.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::disconnect::ErrnoClass;
+use crate::time::Timestamp;
+
+mod turn;
+
+pub use self::turn::{RelayIo, RelayStep, RelayTurn};
+
+/// The longest wait for delivery in all, as a multiple of the limit on waiting without progress:
+/// a receiver that reads a byte now and then must not hold a connection for ever.
+const WAITS_IN_ALL: u32 = 5;
+
+/// The pause before delivery is looked at again; it doubles from the first to the last. The kernel
+/// does not report that bytes were acknowledged.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(50);
+
+/// One of the two connections of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelaySide {
+    /// The one that the client opened.
+    Client,
+    /// The one that the relay opened for it.
+    Upstream,
+}
+
+impl RelaySide {
+    /// Both of them.
+    pub const BOTH: [RelaySide; 2] = [RelaySide::Client, RelaySide::Upstream];
+
+    /// The other one.
+    pub const fn other(self) -> RelaySide {
+        match self {
+            RelaySide::Client => RelaySide::Upstream,
+            RelaySide::Upstream => RelaySide::Client,
+        }
+    }
+
+    /// Its place in a pair.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a side's stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// It has not ended.
+    None,
+    /// FIN.
+    Fin,
+    /// The connection failed, with this errno and class.
+    Failed(i32, ErrnoClass),
+}
+
+/// What to do with the socket of a side when the relay ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayClose {
+    /// Close it. Everything that was sent is left to the kernel, FIN included.
+    Close,
+    /// Close it with RST, which drops what is queued.
+    Reset,
+}
+
+/// What was relayed to a side, and what was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Bytes that came from the other side.
+    pub received: u64,
+    /// Bytes that the kernel took for this side.
+    pub sent: u64,
+}
+
+/// One relayed connection.
+///
+/// ```
+/// use std::time::Duration;
+/// use trust_wire::Timestamp;
+/// use trust_wire::relay::{Relay, RelaySide, StreamEnd};
+///
+/// let mut relay = Relay::new(Duration::from_secs(2));
+/// assert!(relay.wants_receive(RelaySide::Client));
+/// let forwarded = relay.handle_received(RelaySide::Client, b"hello");
+/// assert_eq!(forwarded, b"hello");
+///
+/// // The kernel takes two of them, and the rest is held: nothing more is received from the client.
+/// relay.handle_forwarded(RelaySide::Upstream, b"hello", 2);
+/// assert_eq!(relay.held(RelaySide::Upstream), b"llo");
+/// assert!(!relay.wants_receive(RelaySide::Client) && relay.wants_receive(RelaySide::Upstream));
+///
+/// relay.handle_sent(RelaySide::Upstream, 3);
+/// relay.handle_end_of_stream(RelaySide::Client);
+/// assert_eq!(relay.poll_shutdown(), Some(RelaySide::Upstream));
+/// assert_eq!(relay.end(RelaySide::Client), StreamEnd::Fin);
+/// // The answer may still come.
+/// assert!(relay.wants_receive(RelaySide::Upstream));
+/// ```
+#[derive(Debug)]
+pub struct Relay {
+    sides: [SideState; 2],
+    linger_timeout: Duration,
+    /// The side that failed first.
+    failed_first: Option<RelaySide>,
+    /// There is no upstream: the client gets FIN, and is waited for.
+    is_refusal: bool,
+    wait: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct SideState {
+    /// How its stream ended.
+    end: StreamEnd,
+    /// RST has come, and there may be bytes before it that were not received yet.
+    is_failing: bool,
+    sending: Sending,
+    /// FIN was sent to it, whatever came then.
+    fin_sent: bool,
+    /// Bytes for it that the kernel has not taken; `taken` of them it has.
+    held: Vec<u8>,
+    taken: usize,
+    delivery: Delivery,
+}
+
+/// Whether a side can be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Open,
+    /// FIN was sent.
+    Finished,
+    /// A send failed.
+    Broken(i32, ErrnoClass),
+}
+
+/// The wait for delivery before a close.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    began: Timestamp,
+    /// When more was acknowledged than before.
+    progress: Timestamp,
+    acknowledged: u64,
+    look_again: Timestamp,
+    pause: Duration,
+}
+
+impl SideState {
+    const fn new() -> SideState {
+        SideState {
+            end: StreamEnd::None,
+            is_failing: false,
+            sending: Sending::Open,
+            fin_sent: false,
+            held: Vec::new(),
+            taken: 0,
+            delivery: Delivery { received: 0, sent: 0 },
+        }
+    }
+
+    /// Nothing more will come from it, and nothing can be sent to it.
+    fn is_gone(&self) -> bool {
+        matches!(self.sending, Sending::Broken(..)) && self.end != StreamEnd::None
+    }
+
+    fn unsent(&self) -> &[u8] {
+        &self.held[self.taken..]
+    }
+
+    fn drop_held(&mut self) {
+        (self.held, self.taken) = (Vec::new(), 0);
+    }
+}
+
+impl Relay {
+    /// A relay of two open connections. Before a close it waits for delivery as long as there is
+    /// progress at least every `linger_timeout`, and five times that in all.
+    pub const fn new(linger_timeout: Duration) -> Relay {
+        let sides = [SideState::new(), SideState::new()];
+        Relay { sides, linger_timeout, failed_first: None, is_refusal: false, wait: None }
+    }
+
+    /// A client whose upstream cannot be reached: it gets FIN, what it sends is dropped, and its own
+    /// FIN is waited for as delivery is.
+    pub const fn refusal(linger_timeout: Duration) -> Relay {
+        let mut relay = Relay::new(linger_timeout);
+        relay.is_refusal = true;
+        relay.sides[RelaySide::Upstream.index()].end = StreamEnd::Fin;
+        relay.sides[RelaySide::Upstream.index()].sending = Sending::Finished;
+        relay
+    }
+
+    fn side(&self, side: RelaySide) -> &SideState {
+        &self.sides[side.index()]
+    }
+
+    fn side_mut(&mut self, side: RelaySide) -> &mut SideState {
+        &mut self.sides[side.index()]
+    }
+
+    /// How the stream of a side ended.
+    pub fn end(&self, side: RelaySide) -> StreamEnd {
+        match (self.side(side).end, self.side(side).sending) {
+            // Its FIN came first, but that is not all that there is to say.
+            (StreamEnd::Fin | StreamEnd::None, Sending::Broken(errno, class)) => {
+                StreamEnd::Failed(errno, class)
+            }
+            (end, _) => end,
+        }
+    }
+
+    /// The side that failed first, if one did.
+    pub fn failed_first(&self) -> Option<RelaySide> {
+        self.failed_first
+    }
+
+    /// Whether FIN was sent to a side.
+    pub fn is_fin_sent(&self, side: RelaySide) -> bool {
+        self.side(side).fin_sent
+    }
+
+    /// Whether a side failed, even if that is known only from an event.
+    pub fn is_failing(&self, side: RelaySide) -> bool {
+        self.side(side).is_failing
+    }
+
+    /// What was relayed to a side.
+    pub fn delivery(&self, side: RelaySide) -> Delivery {
+        self.side(side).delivery
+    }
+
+    /// Bytes for a side that the kernel has not taken.
+    pub fn held(&self, side: RelaySide) -> &[u8] {
+        self.side(side).unsent()
+    }
+
+    /// Whether held bytes can be sent to a side.
+    pub fn wants_send(&self, side: RelaySide) -> bool {
+        !self.held(side).is_empty() && self.side(side).sending == Sending::Open
+    }
+
+    /// Whether to receive from a side. Not while something is held for the other one: that is all
+    /// the back-pressure there is, and it bounds what is held to one receive.
+    pub fn wants_receive(&self, side: RelaySide) -> bool {
+        self.side(side).end == StreamEnd::None && self.held(side.other()).is_empty()
+    }
+
+    /// Records what was received from a side; what is to be sent on. That is nothing if the other
+    /// side cannot be sent to: then the bytes are dropped, so that the peer is not kept from reading
+    /// what it is still owed.
+    pub fn handle_received<'a>(&mut self, from: RelaySide, bytes: &'a [u8]) -> &'a [u8] {
+        let to = self.side_mut(from.other());
+        to.delivery.received += bytes.len() as u64;
+        if to.sending == Sending::Open { bytes } else { &[] }
+    }
+
+    /// Records that the kernel took the first `sent` of these bytes for a side, and holds the rest.
+    ///
+    /// # Panics
+    ///
+    /// If more was sent than there was, or something is held already.
+    pub fn handle_forwarded(&mut self, to: RelaySide, bytes: &[u8], sent: usize) {
+        let side = self.side_mut(to);
+        assert!(side.held.is_empty(), "what is held goes first");
+        side.delivery.sent += sent as u64;
+        side.held.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// Records that the kernel took so many of the held bytes.
+    ///
+    /// # Panics
+    ///
+    /// If fewer were held.
+    pub fn handle_sent(&mut self, to: RelaySide, sent: usize) {
+        let side = self.side_mut(to);
+        side.delivery.sent += sent as u64;
+        side.taken += sent;
+        assert!(side.taken <= side.held.len(), "more bytes sent than were held");
+        if side.taken == side.held.len() {
+            // An idle connection has no buffer.
+            side.drop_held();
+        }
+    }
+
+    /// Records the FIN of a side.
+    pub fn handle_end_of_stream(&mut self, side: RelaySide) {
+        self.side_mut(side).end = match self.side(side).sending {
+            // The kernel calls it the end of the stream after a RST too, once a send has reported
+            // that. EPIPE says that the FIN had come first.
+            Sending::Broken(errno, class) if class != ErrnoClass::BrokenPipe => {
+                StreamEnd::Failed(errno, class)
+            }
+            _ => StreamEnd::Fin,
+        };
+    }
+
+    /// Records that receiving from a side failed.
+    pub fn handle_receive_error(&mut self, side: RelaySide, errno: i32, class: ErrnoClass) {
+        self.handle_send_error(side, errno, class);
+        let side = self.side_mut(side);
+        // The first error is the cause.
+        if let Sending::Broken(errno, class) = side.sending {
+            side.end = StreamEnd::Failed(errno, class);
+        }
+    }
+
+    /// Records that sending to a side failed. What it had sent before can still be received.
+    pub fn handle_send_error(&mut self, side: RelaySide, errno: i32, class: ErrnoClass) {
+        self.note_failing(side);
+        let side = self.side_mut(side);
+        if !matches!(side.sending, Sending::Broken(..)) {
+            side.sending = Sending::Broken(errno, class);
+        }
+        side.drop_held();
+    }
+
+    /// Records that the kernel announced an error of a side that no call has reported yet. Once its
+    /// FIN came no receive will, so the caller must take the error and pass it to
+    /// [`Relay::handle_send_error`]; returns whether that is so.
+    #[must_use]
+    pub fn handle_failing(&mut self, side: RelaySide) -> bool {
+        if self.side(side).end == StreamEnd::None {
+            self.note_failing(side);
+        }
+        self.side(side).end == StreamEnd::Fin
+    }
+
+    fn note_failing(&mut self, side: RelaySide) {
+        self.side_mut(side).is_failing = true;
+        self.failed_first.get_or_insert(side);
+    }
+
+    /// The side to which FIN is to be sent now, if there is one. The caller sends it.
+    pub fn poll_shutdown(&mut self) -> Option<RelaySide> {
+        let is_due = |side: &RelaySide| {
+            self.side(side.other()).end == StreamEnd::Fin
+                && self.side(*side).sending == Sending::Open
+                && self.held(*side).is_empty()
+        };
+        let due = RelaySide::BOTH.into_iter().find(is_due)?;
+        let side = self.side_mut(due);
+        (side.sending, side.fin_sent) = (Sending::Finished, true);
+        Some(due)
+    }
+
+    /// Whether the end is decided: a side failed, or both have sent and got their FIN.
+    pub fn is_ending(&self) -> bool {
+        let [client, upstream] = &self.sides;
+        let is_done =
+            |side: &SideState| side.end == StreamEnd::Fin && side.sending == Sending::Finished;
+        self.is_refusal || self.failed_first.is_some() || (is_done(client) && is_done(upstream))
+    }
+
+    /// What to do with both sockets, once there is nothing left to wait for; the client's comes
+    /// first. `unacknowledged` asks the kernel how many of the sent bytes a side has not
+    /// acknowledged (SIOCOUTQ, `tcp(7)`).
+    pub fn poll_close(
+        &mut self,
+        now: Timestamp,
+        mut unacknowledged: impl FnMut(RelaySide) -> u64,
+    ) -> Option<[RelayClose; 2]> {
+        if !self.is_ending() {
+            return None;
+        }
+        let mut is_delivered =
+            self.side(RelaySide::Client).end != StreamEnd::None || !self.is_refusal;
+        let mut acknowledged = 0;
+        for side in RelaySide::BOTH {
+            let (state, other) = (self.side(side), self.side(side.other()));
+            if !state.is_gone() {
+                let left = unacknowledged(side);
+                acknowledged += state.delivery.sent.saturating_sub(left);
+                // What came before a failure of the other side may not have been received yet.
+                let is_unread = other.is_failing && !other.is_gone();
+                is_delivered &= left == 0 && state.unsent().is_empty() && !is_unread;
+            }
+        }
+        if !is_delivered && !self.is_given_up(acknowledged, now) {
+            return None;
+        }
+        Some(RelaySide::BOTH.map(|side| match self.side(side.other()).is_failing {
+            true => RelayClose::Reset,
+            false => RelayClose::Close,
+        }))
+    }
+
+    /// Whether the wait for delivery has lasted too long.
+    fn is_given_up(&mut self, acknowledged: u64, now: Timestamp) -> bool {
+        let new =
+            Wait { began: now, progress: now, acknowledged, look_again: now, pause: LOOK_MIN };
+        let wait = self.wait.get_or_insert(new);
+        if acknowledged > wait.acknowledged {
+            (wait.acknowledged, wait.progress) = (acknowledged, now);
+        }
+        let limit = self.linger_timeout;
+        if now >= wait.progress + limit || now >= wait.began + limit * WAITS_IN_ALL {
+            return true;
+        }
+        if now >= wait.look_again {
+            wait.look_again = now + wait.pause;
+            wait.pause = (wait.pause * 2).min(LOOK_MAX);
+        }
+        false
+    }
+
+    /// When to look at the connection again although nothing happens.
+    pub fn poll_deadline(&self) -> Timestamp {
+        self.wait.map_or(Timestamp::NEVER, |wait| wait.look_again)
+    }
+}
+
+#[cfg(test)]
+mod tests;

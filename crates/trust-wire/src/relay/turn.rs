@@ -1,0 +1,278 @@
+//! One turn of a relayed connection: the calls that its two sockets are ready for.
+
+use crate::disconnect::During;
+use crate::relay::{Relay, RelayClose, RelaySide};
+use crate::time::Timestamp;
+use crate::turn::{Question, Readiness, Refusal, Unread};
+
+/// The two sockets of a relay, and a clock. No call blocks.
+pub trait RelayIo {
+    /// Receives from a side with one call; returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was received.
+    fn receive(&mut self, from: RelaySide, buffer: &mut [u8]) -> Result<usize, Refusal>;
+
+    /// Sends to a side with one call; returns the number of bytes taken.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was taken.
+    fn send(&mut self, to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal>;
+
+    /// Asks for readiness, if any, to be reported again: the last call should have been possible,
+    /// but was not.
+    fn ask(&mut self, side: RelaySide, question: Question);
+
+    /// How many of the sent bytes a side has not acknowledged (SIOCOUTQ, `tcp(7)`).
+    fn unacknowledged(&mut self, side: RelaySide) -> u64;
+
+    /// Sends FIN to a side, after everything sent before.
+    fn shutdown_send(&mut self, to: RelaySide);
+
+    /// The current time.
+    fn now(&mut self) -> Timestamp;
+}
+
+/// What was done, or what is next if nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum RelayStep {
+    /// So many bytes were received from a side, and sent on or held.
+    Received(RelaySide, usize),
+    /// So many of the bytes held for a side were sent.
+    Sent(RelaySide, usize),
+    /// The FIN of a side was received.
+    EndOfStream(RelaySide),
+    /// A call was refused or interrupted.
+    Refused(RelaySide, During),
+    /// A call failed.
+    Failed(RelaySide, During),
+    /// FIN was sent to a side.
+    FinSent(RelaySide),
+    /// Close the client's socket and that of the upstream in these ways; no step follows.
+    Closed([RelayClose; 2]),
+    /// Nothing is left to do until a socket is ready again, or the deadline comes.
+    Over,
+    /// There is more to do, but the turn is used up.
+    Unfinished,
+}
+
+/// One turn of a relayed connection. Like [`Turn`](crate::Turn), it returns after each call, and
+/// remembers what the sockets are ready for, as edge-triggered readiness requires (`epoll(7)`).
+///
+/// ```
+/// use std::time::Duration;
+/// use trust_wire::Timestamp;
+/// use trust_wire::relay::{Relay, RelayIo, RelayStep, RelayTurn, RelaySide};
+/// use trust_wire::turn::{Question, Readiness, Refusal, Unread};
+///
+/// /// Two sockets in memory: the client's has something to receive, and both take everything.
+/// struct Memory(&'static [u8], [Vec<u8>; 2]);
+///
+/// impl RelayIo for Memory {
+///     fn receive(&mut self, from: RelaySide, buffer: &mut [u8]) -> Result<usize, Refusal> {
+///         assert_eq!(from, RelaySide::Client);
+///         let bytes = std::mem::take(&mut self.0);
+///         buffer[..bytes.len()].copy_from_slice(bytes);
+///         Ok(bytes.len())
+///     }
+///     fn send(&mut self, to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal> {
+///         self.1[to.index()].extend_from_slice(bytes);
+///         Ok(bytes.len())
+///     }
+///     fn ask(&mut self, _side: RelaySide, _question: Question) {}
+///     fn unacknowledged(&mut self, _side: RelaySide) -> u64 {
+///         0
+///     }
+///     fn shutdown_send(&mut self, _to: RelaySide) {}
+///     fn now(&mut self) -> Timestamp {
+///         Timestamp::default()
+///     }
+/// }
+///
+/// let (mut relay, mut io) = (Relay::new(Duration::from_secs(2)), Memory(b"hello", [vec![], vec![]]));
+/// let mut readiness = [Readiness::default(); 2];
+/// readiness[0].note(Unread::ToTheEnd, false); // as an event announced
+///
+/// let mut buffer = [0; 1024];
+/// let mut turn = RelayTurn::new(&mut readiness, 16);
+/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::Received(RelaySide::Client, 5));
+/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::EndOfStream(RelaySide::Client));
+/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::FinSent(RelaySide::Upstream));
+/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::Over);
+/// assert_eq!(io.1, [vec![], b"hello".to_vec()]);
+/// ```
+#[derive(Debug)]
+pub struct RelayTurn<'a> {
+    readiness: &'a mut [Readiness; 2],
+    receives_left: u32,
+    /// Whose turn it is to be received from, so that neither side keeps the other waiting.
+    next: RelaySide,
+    /// Whether the end was looked at since something last happened.
+    looked: bool,
+}
+
+impl<'a> RelayTurn<'a> {
+    /// Starts a turn with this readiness of the client's socket and the upstream's, and so many
+    /// receives before other connections get their turn.
+    pub fn new(readiness: &'a mut [Readiness; 2], receives: u32) -> RelayTurn<'a> {
+        RelayTurn { readiness, receives_left: receives, next: RelaySide::Client, looked: false }
+    }
+
+    /// Does the next thing that the sockets are ready for. It receives into `buffer`, which is free
+    /// again afterwards.
+    ///
+    /// Call it until it returns [`RelayStep::Closed`], [`RelayStep::Over`] or
+    /// [`RelayStep::Unfinished`].
+    pub fn step(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        buffer: &mut [u8],
+    ) -> RelayStep {
+        for to in RelaySide::BOTH {
+            if self.readiness[to.index()].writable && relay.wants_send(to) {
+                self.looked = false;
+                return self.send_held(relay, io, to);
+            }
+        }
+        if let Some(to) = relay.poll_shutdown() {
+            self.looked = false;
+            io.shutdown_send(to);
+            return RelayStep::FinSent(to);
+        }
+        for from in [self.next, self.next.other()] {
+            let is_ready = self.readiness[from.index()].unread > Unread::Nothing;
+            if is_ready && relay.wants_receive(from) {
+                if self.receives_left == 0 {
+                    return RelayStep::Unfinished;
+                }
+                self.receives_left -= 1;
+                (self.next, self.looked) = (from.other(), false);
+                return self.receive(relay, io, from, buffer);
+            }
+        }
+        if !self.looked && relay.is_ending() {
+            self.looked = true;
+            let now = io.now();
+            if let Some(close) = relay.poll_close(now, |side| io.unacknowledged(side)) {
+                return RelayStep::Closed(close);
+            }
+        }
+        RelayStep::Over
+    }
+
+    fn send_held(&mut self, relay: &mut Relay, io: &mut impl RelayIo, to: RelaySide) -> RelayStep {
+        let held = relay.held(to);
+        let len = held.len();
+        match io.send(to, held) {
+            Ok(sent) => {
+                relay.handle_sent(to, sent);
+                self.note_sent(to, sent == len);
+                RelayStep::Sent(to, sent)
+            }
+            Err(refusal) => self.handle_refused_send(relay, io, to, refusal),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        from: RelaySide,
+        buffer: &mut [u8],
+    ) -> RelayStep {
+        let readiness = &mut self.readiness[from.index()];
+        match io.receive(from, buffer) {
+            Ok(0) => {
+                readiness.unread = Unread::Nothing;
+                relay.handle_end_of_stream(from);
+                RelayStep::EndOfStream(from)
+            }
+            Ok(count) => {
+                readiness.asked.handle_success();
+                if count < buffer.len() && readiness.unread == Unread::Bytes {
+                    readiness.unread = Unread::Nothing;
+                }
+                self.forward(relay, io, from, &buffer[..count])
+            }
+            Err(Refusal::WouldBlock) => {
+                readiness.unread = Unread::Nothing;
+                self.handle_would_block(io, from);
+                RelayStep::Refused(from, During::Receive)
+            }
+            Err(Refusal::Interrupted) => RelayStep::Refused(from, During::Receive),
+            Err(Refusal::Failed { errno, class }) => {
+                readiness.unread = Unread::Nothing;
+                relay.handle_receive_error(from, errno, class);
+                RelayStep::Failed(from, During::Receive)
+            }
+        }
+    }
+
+    fn forward(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        from: RelaySide,
+        received: &[u8],
+    ) -> RelayStep {
+        let to = from.other();
+        let bytes = relay.handle_received(from, received);
+        if bytes.is_empty() {
+            return RelayStep::Received(from, received.len());
+        }
+        // Also if the socket was not writable when it was last tried: nothing was held since, so
+        // everything was taken then.
+        match io.send(to, bytes) {
+            Ok(sent) => {
+                relay.handle_forwarded(to, bytes, sent);
+                self.note_sent(to, sent == bytes.len());
+                RelayStep::Received(from, received.len())
+            }
+            Err(refusal) => {
+                relay.handle_forwarded(to, bytes, 0);
+                let _ = self.handle_refused_send(relay, io, to, refusal);
+                RelayStep::Received(from, received.len())
+            }
+        }
+    }
+
+    fn note_sent(&mut self, to: RelaySide, is_all: bool) {
+        let readiness = &mut self.readiness[to.index()];
+        readiness.writable = is_all;
+        readiness.asked.handle_success();
+    }
+
+    fn handle_refused_send(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        to: RelaySide,
+        refusal: Refusal,
+    ) -> RelayStep {
+        match refusal {
+            Refusal::Failed { errno, class } => {
+                relay.handle_send_error(to, errno, class);
+                // What it had sent before, and how it ended, need no event.
+                self.readiness[to.index()].unread = Unread::ToTheEnd;
+                RelayStep::Failed(to, During::Send)
+            }
+            // Also after a signal: its handler may have asked for something more urgent.
+            Refusal::WouldBlock | Refusal::Interrupted => {
+                self.readiness[to.index()].writable = false;
+                self.handle_would_block(io, to);
+                RelayStep::Refused(to, During::Send)
+            }
+        }
+    }
+
+    /// Handles a call that should have been possible but was not.
+    fn handle_would_block(&mut self, io: &mut impl RelayIo, side: RelaySide) {
+        if let Some(question) = self.readiness[side.index()].asked.handle_would_block() {
+            io.ask(side, question);
+        }
+    }
+}
