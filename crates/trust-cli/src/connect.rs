@@ -1,7 +1,7 @@
 //! From the addresses of a target to a connection: racing for it (RFC 8305).
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -14,7 +14,7 @@ use trust_net::stream::ClientStream;
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
 use crate::resolve::Unreached;
-use crate::signals::{Signals, Stopped};
+use crate::signals::Signals;
 use crate::target::Target;
 use crate::text::reason;
 use crate::wait::{Limit, left, wait_for_any};
@@ -69,28 +69,29 @@ pub fn connect(
     limit: Limit,
     signals: &Signals,
 ) -> Result<Connected, Unreached> {
-    assert!(!addresses.is_empty(), "resolving yields at least one address");
-    let mut race =
-        Race { addresses, begun: 0, attempts: vec![], lost: vec![], next: Instant::now() };
+    let mut race = Race::start(addresses.to_vec(), limit);
+    let mut is_ready = vec![];
     loop {
-        race.begin_what_is_due(limit);
-        if race.attempts.is_empty() {
-            let is_not_yet = race.lost.iter().any(|lost| lost.is_not_yet);
-            let failure = nobody_answered(target, &race.reasons());
-            return Err(if is_not_yet { Unreached::NotYet(failure) } else { failure.into() });
+        match race.proceed(&is_ready) {
+            RaceProgress::Won(connected) => return Ok(connected),
+            RaceProgress::Lost(losses) => {
+                let failure = losses.failure(target);
+                let is_not_yet = losses.0.iter().any(|(_, lost)| lost.is_not_yet);
+                return Err(if is_not_yet { Unreached::NotYet(failure) } else { failure.into() });
+            }
+            RaceProgress::UnderWay => {}
         }
-        if let Some(winner) = race.wait(limit, signals)? {
-            return Ok(winner);
-        }
-        if limit.end.is_some_and(|end| left(end).is_zero()) {
-            race.give_up(limit);
-        }
+        let sockets: Vec<_> = race.sockets().map(|socket| (socket, PollFlags::OUT)).collect();
+        is_ready = wait_for_any(signals, &sockets, race.until())?;
     }
 }
 
-/// Attempts that go on at the same time. Every address is ahead, under way or lost.
-struct Race<'a> {
-    addresses: &'a [Address],
+/// Attempts to connect to several addresses that go on at the same time, for callers that do the
+/// waiting: [`connect`], or an event loop. Every address is ahead, under way or lost.
+#[derive(Debug)]
+pub struct Race {
+    addresses: Vec<Address>,
+    limit: Limit,
     /// How many of the addresses have begun.
     begun: usize,
     attempts: Vec<Attempt>,
@@ -99,13 +100,30 @@ struct Race<'a> {
     next: Instant,
 }
 
+/// How far a race is.
+#[derive(Debug)]
+pub enum RaceProgress {
+    /// An address has answered.
+    Won(Connected),
+    /// None of them will.
+    Lost(Losses),
+    /// It goes on.
+    UnderWay,
+}
+
+/// Why each of the addresses of a race did not answer, in their order.
+#[derive(Debug)]
+pub struct Losses(Vec<(Address, Lost)>);
+
 /// An attempt to connect that goes on.
+#[derive(Debug)]
 struct Attempt {
     index: usize,
     state: AttemptState,
     began: Instant,
 }
 
+#[derive(Debug)]
 enum AttemptState {
     /// The socket becomes writable when it has an answer.
     UnderWay(ClientStream),
@@ -114,17 +132,70 @@ enum AttemptState {
 }
 
 /// An address that does not answer, and why.
+#[derive(Debug)]
 struct Lost {
     index: usize,
     exit: ExitCode,
     reason: String,
     /// It may answer later: the errno is one of a server that is not there yet.
     is_not_yet: bool,
+    /// Descriptors or memory have run out here.
+    is_exhausted: bool,
 }
 
-impl Race<'_> {
+impl Race {
+    /// A race for these addresses, in which nothing has begun.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn start(addresses: Vec<Address>, limit: Limit) -> Race {
+        assert!(!addresses.is_empty(), "resolving yields at least one address");
+        let (attempts, lost) = (vec![], vec![]);
+        Race { addresses, limit, begun: 0, attempts, lost, next: Instant::now() }
+    }
+
+    /// The sockets that become writable when they have an answer.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.attempts.iter().filter_map(|attempt| match &attempt.state {
+            AttemptState::UnderWay(stream) => Some(stream.as_fd()),
+            AttemptState::Queueing { .. } => None,
+        })
+    }
+
+    /// When to go on at the latest, whichever sockets are ready; `None`: there is no such time.
+    pub fn until(&self) -> Option<Instant> {
+        let next = (self.begun < self.addresses.len()).then_some(self.next);
+        let again = self.attempts.iter().filter_map(|attempt| match attempt.state {
+            AttemptState::Queueing { again } => Some(again),
+            AttemptState::UnderWay(_) => None,
+        });
+        next.into_iter().chain(self.limit.end).chain(again).min()
+    }
+
+    /// Goes on. `is_ready` says of each of the [`Race::sockets`] whether it is writable; those
+    /// beyond its end are not.
+    pub fn proceed(&mut self, is_ready: &[bool]) -> RaceProgress {
+        if let Some(winner) = self.look_at_attempts(is_ready) {
+            return RaceProgress::Won(winner);
+        }
+        if self.limit.end.is_some_and(|end| left(end).is_zero()) {
+            self.give_up();
+        }
+        self.begin_what_is_due();
+        match self.attempts.is_empty() {
+            true => RaceProgress::Lost(self.take_losses()),
+            false => RaceProgress::UnderWay,
+        }
+    }
+
+    /// Ends it; its addresses.
+    pub fn into_addresses(self) -> Vec<Address> {
+        self.addresses
+    }
+
     /// Begins with the next address if it is time, and with more as long as they fail at once.
-    fn begin_what_is_due(&mut self, limit: Limit) {
+    fn begin_what_is_due(&mut self) {
         while self.begun < self.addresses.len()
             && (self.attempts.is_empty() || left(self.next).is_zero())
         {
@@ -135,12 +206,12 @@ impl Race<'_> {
                 && let Err(reason) = zone::check_is_complete(&ip)
             {
                 let exit = ExitCode::Unavailable;
-                self.lost.push(Lost { index, exit, reason, is_not_yet: false });
+                self.lost.push(Lost::plainly(index, exit, reason));
                 continue;
             }
             if self.attempt(index, began) {
                 let ahead = self.addresses.len() - self.begun;
-                let share = limit.end.map(|end| left(end) / (ahead as u32 + 1));
+                let share = self.limit.end.map(|end| left(end) / (ahead as u32 + 1));
                 self.next = began + share.map_or(ATTEMPT_DELAY, |it| it.min(ATTEMPT_DELAY));
             }
         }
@@ -164,21 +235,9 @@ impl Race<'_> {
         true
     }
 
-    /// Waits for an attempt to end, for the next to begin or for the limit; the connection, if
-    /// there is one.
-    fn wait(&mut self, limit: Limit, signals: &Signals) -> Result<Option<Connected>, Stopped> {
-        let next = (self.begun < self.addresses.len()).then_some(self.next);
-        let again = self.attempts.iter().filter_map(|attempt| match attempt.state {
-            AttemptState::Queueing { again } => Some(again),
-            AttemptState::UnderWay(_) => None,
-        });
-        let until = next.into_iter().chain(limit.end).chain(again).min();
-        let sockets = self.attempts.iter().filter_map(|attempt| match &attempt.state {
-            AttemptState::UnderWay(stream) => Some((stream.as_fd(), PollFlags::OUT)),
-            AttemptState::Queueing { .. } => None,
-        });
-        let sockets: Vec<_> = sockets.collect();
-        let mut is_ready = wait_for_any(signals, &sockets, until)?.into_iter();
+    /// Looks at the attempts that may have ended; the connection, if there is one.
+    fn look_at_attempts(&mut self, is_ready: &[bool]) -> Option<Connected> {
+        let mut is_ready = is_ready.iter().copied();
         for attempt in std::mem::take(&mut self.attempts) {
             let Attempt { index, began, .. } = attempt;
             let stream = match attempt.state {
@@ -189,8 +248,8 @@ impl Race<'_> {
                     continue;
                 }
                 AttemptState::UnderWay(stream) if is_ready.next() == Some(true) => stream,
-                _ => {
-                    self.attempts.push(attempt);
+                state => {
+                    self.attempts.push(Attempt { state, ..attempt });
                     continue;
                 }
             };
@@ -199,7 +258,7 @@ impl Race<'_> {
                     let (address, took) = (self.addresses[index].clone(), began.elapsed());
                     let others = self.addresses.iter().filter(|other| **other != address);
                     let others = others.cloned().collect();
-                    return Ok(Some(Connected { stream, address, others, took }));
+                    return Some(Connected { stream, address, others, took });
                 }
                 Err(error) => {
                     self.lose(index, &error);
@@ -207,7 +266,7 @@ impl Race<'_> {
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     fn lose(&mut self, index: usize, error: &io::Error) {
@@ -216,11 +275,13 @@ impl Race<'_> {
         let class = errno::classify(errno::of(error), Operation::Connect);
         let is_not_yet =
             matches!(class, ErrorClass::Refused | ErrorClass::Missing | ErrorClass::Unreachable);
-        self.lost.push(Lost { index, exit, reason, is_not_yet });
+        let is_exhausted = class == ErrorClass::Exhausted;
+        self.lost.push(Lost { is_not_yet, is_exhausted, ..Lost::plainly(index, exit, reason) });
     }
 
     /// Counts every address that has not answered as lost: the limit is reached.
-    fn give_up(&mut self, limit: Limit) {
+    fn give_up(&mut self) {
+        let limit = self.limit;
         let begun = self.attempts.drain(..).map(|Attempt { index, state, .. }| match state {
             AttemptState::UnderWay(_) => (index, limit.message()),
             AttemptState::Queueing { .. } => {
@@ -229,16 +290,59 @@ impl Race<'_> {
         });
         let ahead = (self.begun..self.addresses.len()).map(|index| (index, limit.message()));
         for (index, reason) in begun.chain(ahead) {
-            self.lost.push(Lost { index, exit: ExitCode::TimedOut, reason, is_not_yet: false });
+            self.lost.push(Lost::plainly(index, ExitCode::TimedOut, reason));
         }
         self.begun = self.addresses.len();
     }
 
-    /// In the order of the addresses.
-    fn reasons(mut self) -> Vec<(Address, ExitCode, String)> {
-        self.lost.sort_by_key(|lost| lost.index);
-        let reason = |lost: Lost| (self.addresses[lost.index].clone(), lost.exit, lost.reason);
-        self.lost.into_iter().map(reason).collect()
+    fn take_losses(&mut self) -> Losses {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_by_key(|lost| lost.index);
+        let with_address = |lost: Lost| (self.addresses[lost.index].clone(), lost);
+        Losses(lost.into_iter().map(with_address).collect())
+    }
+}
+
+impl Lost {
+    fn plainly(index: usize, exit: ExitCode, reason: String) -> Lost {
+        Lost { index, exit, reason, is_not_yet: false, is_exhausted: false }
+    }
+}
+
+impl Losses {
+    /// Whether descriptors or memory have run out here, which is no fault of the addresses.
+    pub fn are_of_exhaustion(&self) -> bool {
+        self.0.iter().any(|(_, lost)| lost.is_exhausted)
+    }
+
+    /// The failure of a command that needs the target: 75 if an address did not answer in time, else
+    /// 77 if one was not permitted, else 69 if one refused or was unreachable, else 71 or 74.
+    pub fn failure(&self, target: &Target) -> Failure {
+        let ranks =
+            [ExitCode::TimedOut, ExitCode::NotPermitted, ExitCode::Unavailable, ExitCode::OsLimit];
+        let exit = ranks
+            .into_iter()
+            .find(|rank| self.0.iter().any(|(_, lost)| lost.exit == *rank))
+            .unwrap_or(ExitCode::Io);
+        let is_literal = |address: &Address| zone::shown_address(address) == target.to_string();
+        let reasons = match self.0.as_slice() {
+            [(address, lost)] if is_literal(address) => format!(": {}", lost.reason),
+            [(address, lost)] => format!(" ({}): {}", zone::shown_host(address), lost.reason),
+            all => {
+                let listed = all.iter().take(LISTED_ADDRESSES_MAX);
+                let mut reasons: Vec<String> = listed
+                    .map(|(address, lost)| {
+                        format!("{}: {}", zone::shown_host(address), lost.reason)
+                    })
+                    .collect();
+                if all.len() > LISTED_ADDRESSES_MAX {
+                    let more = all.len() - LISTED_ADDRESSES_MAX;
+                    reasons.push(format!("and {more} more"));
+                }
+                format!(": {}", reasons.join("; "))
+            }
+        };
+        Failure::new(exit, format!("cannot connect to {target}{reasons}"))
     }
 }
 
@@ -253,35 +357,10 @@ pub fn refusal(address: &Address, error: &io::Error) -> String {
     }
 }
 
-fn nobody_answered(target: &Target, errors: &[(Address, ExitCode, String)]) -> Failure {
-    let ranks =
-        [ExitCode::TimedOut, ExitCode::NotPermitted, ExitCode::Unavailable, ExitCode::OsLimit];
-    let exit = ranks
-        .into_iter()
-        .find(|rank| errors.iter().any(|(_, exit, _)| exit == rank))
-        .unwrap_or(ExitCode::Io);
-    let is_literal = |address: &Address| zone::shown_address(address) == target.to_string();
-    let reasons = match errors {
-        [(address, _, reason)] if is_literal(address) => format!(": {reason}"),
-        [(address, _, reason)] => format!(" ({}): {reason}", zone::shown_host(address)),
-        _ => {
-            let listed = errors.iter().take(LISTED_ADDRESSES_MAX);
-            let mut reasons: Vec<String> = listed
-                .map(|(address, _, reason)| format!("{}: {reason}", zone::shown_host(address)))
-                .collect();
-            if errors.len() > LISTED_ADDRESSES_MAX {
-                let more = errors.len() - LISTED_ADDRESSES_MAX;
-                reasons.push(format!("and {more} more"));
-            }
-            format!(": {}", reasons.join("; "))
-        }
-    };
-    Failure::new(exit, format!("cannot connect to {target}{reasons}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::Stopped;
 
     use std::net::{SocketAddr, TcpListener};
     use std::os::linux::net::SocketAddrExt;
@@ -437,13 +516,15 @@ mod tests {
         let target = target("name");
         let address: SocketAddr = "192.0.2.1:7".parse().unwrap();
         let address = Address::from(address);
-        let refused = (address.clone(), ExitCode::Unavailable, "Connection refused".to_owned());
-        let silent = (address, ExitCode::TimedOut, "no answer within 5 s".to_owned());
-        let one = nobody_answered(&target, std::slice::from_ref(&refused));
+        let lost =
+            |exit, reason: &str| (address.clone(), Lost::plainly(0, exit, reason.to_owned()));
+        let refused = || lost(ExitCode::Unavailable, "Connection refused");
+        let silent = lost(ExitCode::TimedOut, "no answer within 5 s");
+        let one = Losses(vec![refused()]).failure(&target);
         assert_eq!(one.message, "cannot connect to name:7 (192.0.2.1): Connection refused");
-        let both = nobody_answered(&target, &[refused.clone(), silent]);
+        let both = Losses(vec![refused(), silent]).failure(&target);
         assert_eq!(both.exit, ExitCode::TimedOut);
-        let many = nobody_answered(&target, &vec![refused; 6]);
+        let many = Losses(Vec::from_iter(std::iter::repeat_with(refused).take(6))).failure(&target);
         assert_eq!(many.exit, ExitCode::Unavailable);
         assert!(many.message.ends_with("Connection refused; and 2 more"));
     }

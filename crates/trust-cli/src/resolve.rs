@@ -63,6 +63,43 @@ pub fn resolve(
     limit: Limit,
     signals: &Signals,
 ) -> Result<Vec<Address>, Unreached> {
+    resolve_with(target, family, |host, port| look_up(host, port, limit, signals))
+}
+
+/// The same for a thread that may wait for as long as the name server takes.
+///
+/// # Errors
+///
+/// As [`resolve`], without a limit.
+pub fn resolve_blocking(target: &Target, family: Family) -> Result<Vec<Address>, Failure> {
+    resolve_with(target, family, |host, port| {
+        ask_resolver(host, port).map_err(|error| unresolved(&quoted(host), &error))
+    })
+    .map_err(|unreached| match unreached {
+        Unreached::NotYet(failure) | Unreached::For(Stopped::Failed(failure)) => failure,
+        Unreached::For(Stopped::Signal(_)) => unreachable!("no signals were listened for"),
+    })
+}
+
+/// The addresses that a target spells, if it is no name: an address, or a unix socket.
+///
+/// # Errors
+///
+/// 64 for an unknown interface.
+pub fn literal_addresses(target: &Target) -> Result<Option<Vec<Address>>, Failure> {
+    match target.place() {
+        TargetPlace::Unix(name) => Ok(Some(vec![Address::Unix(name.clone())])),
+        TargetPlace::Host { host, port } => {
+            Ok(zone::literal(host, *port)?.map(|address| vec![Address::Ip(address)]))
+        }
+    }
+}
+
+fn resolve_with(
+    target: &Target,
+    family: Family,
+    look_up: impl FnOnce(&str, u16) -> Result<Vec<SocketAddr>, Unreached>,
+) -> Result<Vec<Address>, Unreached> {
     let (host, port) = match target.place() {
         TargetPlace::Host { host, port } => (host, *port),
         TargetPlace::Unix(name) => return Ok(vec![Address::Unix(name.clone())]),
@@ -70,7 +107,7 @@ pub fn resolve(
     let literal = zone::literal(host, port)?;
     let addresses = match literal {
         Some(address) => vec![address],
-        None => look_up(host, port, limit, signals)?,
+        None => look_up(host, port)?,
     };
     let mut fitting: Vec<SocketAddr> = vec![];
     for address in addresses.into_iter().filter(|address| family.has(address)) {
@@ -129,10 +166,8 @@ fn look_up(
     let (found_in, found_out) = mpsc::channel();
     let name = (host.to_owned(), port);
     let resolver = move || {
-        let found = name.to_socket_addrs().map(Vec::from_iter);
-        let found = found.or_else(|error| loopback(&name.0, name.1).ok_or(error));
         // After a signal or the limit, the receiver is gone.
-        let _ = found_in.send(found);
+        let _ = found_in.send(ask_resolver(&name.0, name.1));
         drop(finished);
     };
     thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
@@ -142,12 +177,20 @@ fn look_up(
         return Err(Failure::new(ExitCode::TimedOut, message).into());
     }
     let found = found_out.recv().unwrap_or_else(|_| Err(io::Error::other("the resolver died")));
-    found.map_err(|error| {
-        let reason = reason(&error);
-        let reason = reason.trim_start_matches("failed to lookup address information: ");
-        let message = format!("cannot resolve host {host}: {reason}");
-        Unreached::NotYet(Failure::new(ExitCode::NoHost, message))
-    })
+    found.map_err(|error| unresolved(&host, &error))
+}
+
+/// Asks the resolver (`getaddrinfo(3)`), for as long as that takes.
+fn ask_resolver(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs().map(Vec::from_iter);
+    found.or_else(|error| loopback(host, port).ok_or(error))
+}
+
+fn unresolved(host: &str, error: &io::Error) -> Unreached {
+    let reason = reason(error);
+    let reason = reason.trim_start_matches("failed to lookup address information: ");
+    let message = format!("cannot resolve host {host}: {reason}");
+    Unreached::NotYet(Failure::new(ExitCode::NoHost, message))
 }
 
 #[cfg(test)]
