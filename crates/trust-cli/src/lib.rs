@@ -4,6 +4,7 @@
 //! A command is a [`command::Entry`], a program a [`command::Program`] with a list of them, and
 //! [`run::run`] runs it. This crate knows no command by name.
 
+pub mod accept_events;
 pub mod again;
 pub mod approach;
 pub mod colours;
@@ -26,6 +27,8 @@ mod interleavings;
 pub mod layers;
 pub mod level;
 pub mod listen_host;
+pub mod listen_place;
+pub mod listening;
 mod log_queue;
 pub mod log_sink;
 mod manual;
@@ -33,6 +36,7 @@ pub mod markup;
 pub mod options;
 pub mod output;
 pub mod own_host;
+mod port_holder;
 pub mod process;
 pub mod progress;
 pub mod quantity;
@@ -41,6 +45,7 @@ pub mod report_file;
 pub mod resolve;
 pub mod run;
 pub mod send_proxy;
+pub mod service;
 pub mod settings;
 pub mod signals;
 mod standard_streams;

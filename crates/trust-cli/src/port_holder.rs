@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use trust_cli::process::Process;
-use trust_cli::tcp_table::{SocketState, TableRow, sockets_of_port};
+use crate::process::Process;
+use crate::tcp_table::{SocketState, TableRow, sockets_of_port};
 
 /// Who has a port, as a message says it.
 pub(crate) struct PortHolder {

@@ -40,6 +40,11 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// Milliseconds with a fraction: most connections of a busy server last less than one.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use trust_cli::descriptor::Kind;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{Layers, Source};
+use trust_cli::listening::LISTENERS_MAX;
 use trust_cli::settings::AnySetting;
 use trust_cli::sys;
 use trust_cli::values::quoted;
@@ -29,10 +30,6 @@ const LISTEN_PID: &str = "LISTEN_PID";
 
 /// The first descriptor that is handed over (SD_LISTEN_FDS_START).
 const FIRST_DESCRIPTOR: RawFd = 3;
-
-/// Listening sockets that a server has at most: an address of each kind for every network that a
-/// host is in, several times over.
-pub(crate) const LISTENERS_MAX: usize = 16;
 
 /// The sockets that were handed over to this process, in their order; none if none were.
 ///

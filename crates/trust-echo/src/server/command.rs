@@ -1,7 +1,6 @@
 //! `trustctl echo-server --port P`: the echo service.
 
 use std::io;
-use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,24 +13,23 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Layers;
 use trust_cli::level::Level;
 use trust_cli::listen_host::ListenHost;
+use trust_cli::listening::{addresses, cannot_listen, loop_failed};
+use trust_cli::service;
 use trust_cli::signals::Signal;
-use trust_cli::text::reason;
+use trust_cli::text::{milliseconds, reason};
 use trust_cli::values::quoted;
-use trust_cli::zone;
 use trust_net::errno::Operation;
-use trust_net::listening::BindError;
 use trust_net::service::Echo;
-use trust_net::{Address, Model, Server, Summary, UnixName, socket};
+use trust_net::{Model, Server, Summary};
 
-use crate::server::activation::{self, LISTENERS_MAX};
-use crate::server::events::{ModelName, ServerEvents, milliseconds, with_totals};
+use crate::server::activation;
+use crate::server::events::{ModelName, ServerEvents, with_totals};
 use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
     EXCLUSIONS, HOST, INETD, NAME, PORT, SETTINGS, SOCKET_MODE, ServerOptions, check,
     checked_config,
 };
-use crate::server::port_holder::PortHolder;
 use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 pub mod one_connection;
@@ -87,7 +85,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .and_then(|processes| {
             Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
-        .map_err(|error| internal(&error))?;
+        .map_err(|error| loop_failed(&error))?;
     config.model = match model {
         ModelName::Event => Model::Event,
         ModelName::Iterative => Model::Iterative,
@@ -103,10 +101,10 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         true => Server::bind(config.clone(), Echo, observer)
             .map_err(|error| cannot_listen(&error, host, options.port))?,
         false => Server::of_listeners(config, Echo, observer, handed_over)
-            .map_err(|error| internal(&error))?,
+            .map_err(|error| loop_failed(&error))?,
     };
     let (outcome, signal) = supervisor.run(server);
-    let summary = outcome.map_err(|error| internal(&error))?;
+    let summary = outcome.map_err(|error| loop_failed(&error))?;
     write_stop(context.log, &summary, started.elapsed());
     exit_code(&summary, signal)
 }
@@ -146,32 +144,6 @@ fn no_file(layers: &Layers) -> Failure {
     Failure::new(layers.blame(&[&SOCKET_MODE]), message)
 }
 
-fn addresses(host: Option<&ListenHost>, port: u16) -> Result<Vec<Address>, Failure> {
-    let host = match host {
-        None => return Ok(vec![socket::any_address(port).into()]),
-        Some(ListenHost::Unix(name)) => return Ok(vec![Address::Unix(name.clone())]),
-        Some(ListenHost::Named(host)) => host.as_str(),
-    };
-    if let Some(address) = zone::literal(host, port)? {
-        return Ok(vec![address.into()]);
-    }
-    let mut found: Vec<Address> = vec![];
-    for address in (host, port).to_socket_addrs().into_iter().flatten().map(Address::Ip) {
-        if !found.contains(&address) {
-            found.push(address);
-        }
-    }
-    match found.len() {
-        0 => Err(Failure::new(ExitCode::NoHost, format!("unknown host {}", quoted(host)))),
-        1..=LISTENERS_MAX => Ok(found),
-        count => {
-            let host = quoted(host);
-            let message = format!("host {host} has {count} addresses: expected {LISTENERS_MAX}");
-            Err(Failure::new(ExitCode::Usage, message))
-        }
-    }
-}
-
 /// How many clients the descriptors allow, after the soft limit was raised to the hard one.
 fn allowed_clients(wanted: Option<u64>, model: ModelName, workers: usize, log: &EventLog) -> usize {
     let descriptors = descriptor::raise_limit();
@@ -202,51 +174,7 @@ fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Fail
         let exit = error_map::find(errno, Operation::Accept).exit.unwrap_or(ExitCode::OsLimit);
         return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
     }
-    Ok(match signal {
-        Some(Signal::Terminate) if summary.cut == 0 && !summary.cut_short => ExitCode::Success,
-        Some(Signal::Terminate) | None => ExitCode::Negative,
-        Some(signal) => signal.exit_code(),
-    })
-}
-
-fn cannot_listen(error: &BindError, host: Option<&ListenHost>, port: Option<u16>) -> Failure {
-    let (address, name, error) = match error {
-        BindError { address: None, error, .. } => return internal(error),
-        BindError { address: Some(Address::Unix(name)), .. } => {
-            return cannot_listen_on_unix(error, name);
-        }
-        BindError { address: Some(Address::Ip(address)), error, .. } => (address, host, error),
-    };
-    let host = match name {
-        Some(ListenHost::Named(host)) => Some(host),
-        Some(ListenHost::Unix(_)) | None => None,
-    };
-    let port = port.filter(|port| *port != 0).unwrap_or(address.port());
-    let place = match host {
-        Some(host) if *host != zone::shown_ip(address) => {
-            format!("{} port {port} ({})", quoted(host), zone::shown_ip(address))
-        }
-        Some(host) => format!("{} port {port}", quoted(host)),
-        None => format!("port {port}"),
-    };
-    let mut message = format!("cannot listen on {place}: {}", reason(error));
-    if error.kind() == io::ErrorKind::AddrInUse {
-        message = format!("{message}: {}", PortHolder::find(*address));
-    }
-    Failure::new(error_map::exit_code(error, Operation::Listen), message)
-}
-
-fn cannot_listen_on_unix(error: &BindError, name: &UnixName) -> Failure {
-    let why = match &error.obstacle {
-        Some(obstacle) => obstacle.to_string(),
-        None => reason(&error.error),
-    };
-    let exit = match error_map::exit_code(&error.error, Operation::Listen) {
-        // A directory that is not there, a file system that is full or for reading only.
-        ExitCode::Io => ExitCode::CannotCreate,
-        exit => exit,
-    };
-    Failure::new(exit, format!("cannot listen on {}: {why}", quoted(name.to_string())))
+    Ok(service::exit_code(signal, summary.cut > 0 || summary.cut_short))
 }
 
 fn no_children(error: &io::Error) -> Failure {
@@ -255,13 +183,4 @@ fn no_children(error: &io::Error) -> Failure {
         reason(error)
     );
     Failure::new(ExitCode::OsLimit, message)
-}
-
-fn internal(error: &io::Error) -> Failure {
-    let what = match error.kind() {
-        // clone(2) at RLIMIT_NPROC; the loop itself takes EAGAIN for no error.
-        io::ErrorKind::WouldBlock => "cannot start a thread (see ulimit -u)",
-        _ => "the event loop failed",
-    };
-    Failure::new(ExitCode::OsLimit, format!("{what}: {}", reason(error)))
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trust_cli::error_map::{self, errno_name};
+use trust_cli::accept_events::{self, AT_CAPACITY, with_errno, with_peer};
+use trust_cli::error_map;
 use trust_cli::event_log::{self, EventLog, Missing};
 use trust_cli::foreign;
 use trust_cli::level::Level;
 use trust_cli::log_sink::{FILE, STDOUT};
+use trust_cli::text::milliseconds;
 use trust_cli::zone;
 use trust_net::address::Family;
-use trust_net::errno::{self, Operation};
+use trust_net::errno;
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, During, Mode, Opening, Protocol, Reason, Totals};
 
-use trust_net::{Address, Event, Model, Observer, Peer, ServerConfig};
+use trust_net::{Address, Event, Model, Observer, ServerConfig};
 
 use crate::server::proxy;
 
@@ -253,35 +255,7 @@ impl Observer for ServerEvents {
                 self.write_exit(client, pid, exit);
             }
             Event::Stats(stats) => self.write_stats(stats),
-            Event::Rejected { peer, suppressed } => {
-                with_peer(self.log.event(Level::Warn, "client_reject"), &peer)
-                    .field("reason", reason_name(&Reason::AtCapacity))
-                    .field("suppressed", &suppressed)
-                    .write();
-            }
-            Event::Interrupted { .. } => {
-                let row = error_map::find(errno::INTERRUPTED, During::Receive);
-                with_errno(self.log.event(row.level, row.event), errno::INTERRUPTED).write();
-            }
-            Event::AcceptFailed { errno, suppressed } => {
-                self.accept_event(errno).field("suppressed", &suppressed).write();
-            }
-            // Also for what only a child needs, which is no errno of accept(2).
-            Event::AcceptPaused { errno } => {
-                with_errno(self.log.event(Level::Error, "accept_paused"), errno).write();
-            }
-            Event::ListenerFailed { errno } => self.accept_event(errno).write(),
-            Event::AcceptResumed => self.log.event(Level::Info, "accept_resumed").write(),
-            Event::DrainStarted { active } => {
-                self.log.event(Level::Info, "drain_start").field("active", &active).write();
-            }
-            Event::DrainDone { drained, cut } => self
-                .log
-                .event(Level::Info, "drain_done")
-                .field("drained", &drained)
-                .field("cut", &cut)
-                .write(),
-            _ => {}
+            ref event => drop(accept_events::write(&self.log, event)),
         }
     }
 }
@@ -324,11 +298,6 @@ impl ServerEvents {
             .field("by_reason", &by_reason)
             .write();
     }
-
-    fn accept_event(&self, errno: i32) -> event_log::EventBuilder<'_> {
-        let row = error_map::find(errno, Operation::Accept);
-        with_errno(self.log.event(row.level, row.event), errno)
-    }
 }
 
 /// The word for a reason in events.
@@ -348,7 +317,7 @@ pub const fn reason_name(reason: &Reason) -> &'static str {
         Reason::BrokenPipe => "broken_pipe",
         Reason::ClientUnreachable => "client_unreachable",
         Reason::IoError => "io_error",
-        Reason::AtCapacity => "at_capacity",
+        Reason::AtCapacity => AT_CAPACITY,
         Reason::ChildDied => "child_died",
         Reason::ProxyHeaderInvalid(_) => "proxy_header_invalid",
         Reason::ProxyHeaderTimeout => "proxy_header_timeout",
@@ -403,11 +372,6 @@ pub fn parse_mode(name: &str) -> Option<Mode> {
     [Mode::Auto, Mode::Framed, Mode::Raw].into_iter().find(|mode| mode_name(*mode) == name)
 }
 
-/// Milliseconds with a fraction: most connections of a busy server last less than one.
-pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
-}
-
 /// Adds the counts of bytes and frames.
 pub fn with_totals<'a>(
     event: event_log::EventBuilder<'a>,
@@ -426,19 +390,6 @@ fn shown(address: &Address) -> String {
         Address::Ip(address) => zone::shown(address),
         Address::Unix(name) => name.to_string(),
     }
-}
-
-/// Adds who the peer is.
-fn with_peer<'a>(event: event_log::EventBuilder<'a>, peer: &Peer) -> event_log::EventBuilder<'a> {
-    let event = event.field("peer", &format_args!("{peer}"));
-    match peer {
-        Peer::Ip(_) => event,
-        Peer::Unix { pid, uid } => event.field("peer_pid", pid).field("peer_uid", uid),
-    }
-}
-
-fn with_errno(event: event_log::EventBuilder<'_>, errno: i32) -> event_log::EventBuilder<'_> {
-    event.field("errno", &errno).field("errno_name", &errno_name(errno))
 }
 
 /// Adds how a stream began that has no PROXY header, and what that looks like.

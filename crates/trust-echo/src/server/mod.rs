@@ -7,6 +7,5 @@ pub mod events;
 mod launcher;
 mod notify;
 mod options;
-mod port_holder;
 mod proxy;
 mod supervisor;

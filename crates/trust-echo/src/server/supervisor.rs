@@ -8,8 +8,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, wait as wait_for};
 use trust_cli::event_log::EventLog;
-use trust_cli::level::Level;
-use trust_cli::log_sink::LogFile;
+use trust_cli::service::{handle_hangup, note_signal, reopen_log};
 use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_net::channel::{self, Order, Told};
 use trust_net::{Handle, Server, Service, Summary};
@@ -134,8 +133,7 @@ impl<'a> Supervisor<'a> {
                 }
                 while let Some(signal) = signals.take() {
                     if signal == Signal::Hangup && !hangup_ends {
-                        note(log, signal, if log_file.is_some() { "reopen_log" } else { "none" });
-                        reopen(log, log_file);
+                        handle_hangup(log, log_file);
                         handle.have_children_reopen_logs();
                     } else {
                         pass_on(signal, first, &handle, log);
@@ -153,7 +151,7 @@ impl<'a> Supervisor<'a> {
 
 fn pass_on(signal: Signal, first: Option<Signal>, handle: &Handle, log: &EventLog) {
     let action = if first.is_none() { "shutdown" } else { "cut" };
-    note(log, signal, action);
+    note_signal(log, signal, action);
     match first {
         None => handle.drain(),
         Some(_) => handle.cut(),
@@ -181,28 +179,11 @@ fn listen_to(
         OtherProcesses::Server(channel) => match channel::next_order(*channel) {
             Told::Order(Order::Drain) => handle.drain(),
             Told::Order(Order::Cut) => handle.cut(),
-            Told::Order(Order::ReopenLog) => reopen(log, log_file),
+            Told::Order(Order::ReopenLog) => reopen_log(log, log_file),
             Told::Nothing => {}
             Told::Alone => *processes = OtherProcesses::Lost,
         },
     }
-}
-
-fn reopen(log: &EventLog, log_file: Option<&Path>) {
-    let Some(path) = log_file else { return };
-    match LogFile::open(path) {
-        Ok(file) => log.replace_file(file),
-        Err(error) => log
-            .event(Level::Error, "log_reopen_failed")
-            .field("path", &path.to_string_lossy())
-            .field("message", &error.to_string())
-            .write(),
-    }
-}
-
-fn note(log: &EventLog, signal: Signal, action: &str) {
-    let event = log.event(Level::Warn, "signal_received");
-    event.field("signal", signal.name()).field("action", action).write();
 }
 
 /// Waits for a signal (false) or for the end of the server (true).

@@ -8,13 +8,14 @@ use trust_cli::command::Context;
 use trust_cli::descriptor::Kind;
 use trust_cli::error_map;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::listening::loop_failed;
 use trust_cli::signals::Signal;
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, Reason};
 use trust_net::{Event, Observer, Peer, Server, ServerConfig, Summary, socket};
 
-use super::{exit_code, internal, write_stop};
+use super::{exit_code, write_stop};
 use crate::server::activation;
 use crate::server::events::{ModelName, ServerEvents};
 use crate::server::notify::{Notified, Notifier};
@@ -40,16 +41,16 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
         .and_then(|processes| {
             Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
-        .map_err(|error| internal(&error))?;
+        .map_err(|error| loop_failed(&error))?;
     let events = ServerEvents::new(context.log.clone(), config.clone());
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
     let observer = Arc::new(Notified { notifier, others: witness });
     let info = ClientInfo::new(1, stream.as_raw_fd(), peer);
     let server = Server::of_connection(config, Echo, observer, stream, info)
-        .map_err(|error| internal(&error))?;
+        .map_err(|error| loop_failed(&error))?;
     let (outcome, signal) = supervisor.run(server);
-    let summary = outcome.map_err(|error| internal(&error))?;
+    let summary = outcome.map_err(|error| loop_failed(&error))?;
     write_stop(context.log, &summary, started.elapsed());
     let cause = cause.lock().unwrap_or_else(PoisonError::into_inner).take();
     cause.map_or(Ok(ExitCode::Internal), |cause| exit_of(&cause, &summary, signal))
@@ -61,7 +62,7 @@ fn connection(descriptor: Option<OwnedFd>) -> Result<(OwnedFd, Peer), Failure> {
     let kind = descriptor.as_ref().map_or(Kind::Other("not open"), |it| Kind::of(it.as_fd()));
     match (kind, descriptor) {
         (Kind::Connection | Kind::Gone, Some(descriptor)) => {
-            let peer = socket::peer(descriptor.as_fd()).map_err(|error| internal(&error))?;
+            let peer = socket::peer(descriptor.as_fd()).map_err(|error| loop_failed(&error))?;
             Ok((descriptor, peer))
         }
         (kind, _) => {
