@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The same for a second look, after an unexpected result: the machine may have been busy.
 const SECOND_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often cases are looked at again that were inconclusive at the second look.
+const LOOKS_AT_UNJUDGED: u32 = 2;
+
 /// How long to leave a wrong server alone with a piece.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -108,8 +111,18 @@ impl Subject {
             // A false alarm may hit another case each time.
             Subject::Healthy(_) => self.cases().collect(),
         };
-        let second =
-            if again.is_empty() { vec![] } else { self.look(again, self.second_look(), &signals) };
+        let mut second = self.look_again(again, &signals);
+        // The check itself says that the machine was too busy to judge.
+        for _ in 0..LOOKS_AT_UNJUDGED {
+            let is_unjudged = |outcome: &&CaseOutcome| {
+                self.problem(outcome).is_some()
+                    && matches!(outcome.verdict, Verdict::Inconclusive(_))
+            };
+            let unjudged = second.iter().filter(is_unjudged).map(|outcome| outcome.case).collect();
+            let third = self.look_again(unjudged, &signals);
+            second.retain(|outcome| third.iter().all(|again| again.case.id != outcome.case.id));
+            second.extend(third);
+        }
         let second_of = |id| second.iter().find(|again| again.case.id == id);
         let at_last = first.iter().map(|outcome| second_of(outcome.case.id).unwrap_or(outcome));
         let mut problems: Vec<String> = at_last
@@ -172,6 +185,10 @@ impl Subject {
     /// Whether each case needs a separate server.
     fn is_alone(self) -> bool {
         matches!(self, Subject::Mutant(mutant) if mutant.alone)
+    }
+
+    fn look_again(self, cases: Vec<&'static Case>, signals: &Signals) -> Vec<CaseOutcome> {
+        if cases.is_empty() { vec![] } else { self.look(cases, self.second_look(), signals) }
     }
 
     fn look(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<CaseOutcome> {
