@@ -291,7 +291,10 @@ impl Shape {
         // It may accept the last of them after the client has left.
         kernel::wait_until("all connections", || server.seen().len() as u64 >= made);
         let seen = server.seen_at_last();
-        assert_eq!(seen.len() as u64, made, "{document:?}");
+        // It also accepts, late, those whose client has given up connecting.
+        let given_up = document.errors.by_cause[&Cause::ConnectTimeout];
+        let all = seen.len() as u64;
+        assert!((made..=made + given_up).contains(&all), "{all} accepted: {document:?}");
         let received: usize = seen.iter().map(|seen| seen.received.len()).sum();
         let sent: usize = seen.iter().map(|seen| seen.sent.len()).sum();
         let bytes = &document.bytes;
