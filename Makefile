@@ -10,7 +10,7 @@ LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have
 # targets of their own.
-SUITES_FOR_ALL = check exchange load load_merge process surroundings structure
+SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings structure
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
 	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
@@ -201,7 +201,7 @@ prose:
 check: prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	for product in echo load check; do \
+	for product in echo load check proxy; do \
 		$(CARGO) clippy --quiet --package trustctl --no-default-features --features $$product -- \
 			-D warnings || exit 1; \
 	done

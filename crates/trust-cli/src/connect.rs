@@ -315,8 +315,8 @@ impl Losses {
         self.0.iter().any(|(_, lost)| lost.is_exhausted)
     }
 
-    /// The failure of a command that needs the target: 75 if an address did not answer in time, else
-    /// 77 if one was not permitted, else 69 if one refused or was unreachable, else 71 or 74.
+    /// The failure of a command that needs the target: 75 if an address did not answer in time,
+    /// else 77 if one was not permitted, else 69 if one refused or was unreachable, else 71 or 74.
     pub fn failure(&self, target: &Target) -> Failure {
         let ranks =
             [ExitCode::TimedOut, ExitCode::NotPermitted, ExitCode::Unavailable, ExitCode::OsLimit];

@@ -123,8 +123,9 @@ fn detail(event: &str, key: &str, value: &Value) -> Option<String> {
     let is_shown_elsewhere = matches!(key, "ts" | "level" | "event" | "peer");
     let is_default = key == "mode" && event == "client_close";
     // Nothing was lost, retransmitted or left out.
-    let is_nothing =
-        matches!(key, "retransmits" | "unacked_bytes" | "suppressed") && value.as_u64() == Some(0);
+    let is_loss = matches!(key, "retransmits" | "unacked_bytes" | "suppressed")
+        || key.starts_with("undelivered_");
+    let is_nothing = is_loss && value.as_u64() == Some(0);
     if is_shown_elsewhere || is_default || is_nothing || HIDDEN.contains(&key) {
         return None;
     }
@@ -137,6 +138,8 @@ fn detail(event: &str, key: &str, value: &Value) -> Option<String> {
         }
         "bytes_in" => format!("{} in", bytes()),
         "bytes_out" => format!("{} out", bytes()),
+        "bytes_up" => format!("{} up", bytes()),
+        "bytes_down" => format!("{} down", bytes()),
         "duration_ms" => milliseconds(value),
         _ if NAMELESS.contains(&key) => plain(value),
         _ => match key.rsplit_once('_') {

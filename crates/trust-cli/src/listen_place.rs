@@ -30,7 +30,8 @@ pub enum ListenPlace {
 /// Where to listen, in one word.
 pub const LISTEN_PLACE: ValueKind<ListenPlace> = ValueKind::of_parts(
     "LISTEN",
-    "PORT or :PORT on this host alone, HOST:PORT, *:PORT for all interfaces, unix:PATH or unix:@NAME",
+    "PORT or :PORT on this host alone, HOST:PORT, *:PORT for all interfaces, unix:PATH or \
+     unix:@NAME",
     ListenPlace::parse,
 );
 

@@ -1,4 +1,5 @@
-//! Listening as services do it: on the addresses of what the user named, and in words if that fails.
+//! Listening as services do it: on the addresses of what the user named, and in words if that
+//! fails.
 
 use std::io;
 use std::net::ToSocketAddrs;

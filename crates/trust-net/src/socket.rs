@@ -231,8 +231,8 @@ pub(crate) fn probe_sent(socket: BorrowedFd<'_>, family: Family) -> Probe {
     }
 }
 
-/// Sent bytes that the peer of a TCP connection has not acknowledged; a FIN counts as one (SIOCOUTQ,
-/// `tcp(7)`); 0 if the call fails.
+/// Sent bytes that the peer of a TCP connection has not acknowledged; a FIN counts as one
+/// (SIOCOUTQ, `tcp(7)`); 0 if the call fails.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> u64 {
     sys::unacknowledged(socket).unwrap_or(0)
 }

@@ -188,8 +188,8 @@ impl Relay {
         Relay { sides, linger_timeout, failed_first: None, is_refusal: false, wait: None }
     }
 
-    /// A client whose upstream cannot be reached: it gets FIN, what it sends is dropped, and its own
-    /// FIN is waited for as delivery is.
+    /// A client whose upstream cannot be reached: it gets FIN, what it sends is dropped, and its
+    /// own FIN is waited for as delivery is.
     pub const fn refusal(linger_timeout: Duration) -> Relay {
         let mut relay = Relay::new(linger_timeout);
         relay.is_refusal = true;
@@ -253,9 +253,9 @@ impl Relay {
         self.side(side).end == StreamEnd::None && self.held(side.other()).is_empty()
     }
 
-    /// Records what was received from a side; what is to be sent on. That is nothing if the other
-    /// side cannot be sent to: then the bytes are dropped, so that the peer is not kept from reading
-    /// what it is still owed.
+    /// Records what was received from a side; returns what must be sent on. That is nothing if the
+    /// other side cannot be sent to: then the bytes are dropped, so that the peer is not kept from
+    /// reading what it is still owed.
     pub fn handle_received<'a>(&mut self, from: RelaySide, bytes: &'a [u8]) -> &'a [u8] {
         let to = self.side_mut(from.other());
         to.delivery.received += bytes.len() as u64;

@@ -22,6 +22,8 @@ const COMMANDS: &[Entry] = &[
     trust_check::compare::command::ENTRY,
     #[cfg(feature = "check")]
     trust_check::matrix::command::ENTRY,
+    #[cfg(feature = "proxy")]
+    trust_proxy::command::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,
     hold::ENTRY,
@@ -42,7 +44,7 @@ const SHORT_NAMES: &[(&str, &str)] = &[
 /// The program that has all of them.
 pub const TRUSTCTL: Program = Program {
     name: "trustctl",
-    about: "Echo service, echo client, load tester and checker for TCP byte streams",
+    about: "Echo service, echo client, load tester, checker and proxy for TCP byte streams",
     commands: COMMANDS,
     groups: GROUPS,
     short_names: SHORT_NAMES,

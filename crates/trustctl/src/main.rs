@@ -1,4 +1,4 @@
-//! `trustctl`: echo service, echo client, load tester and checker for TCP byte streams.
+//! `trustctl`: echo service, echo client, load tester, checker and proxy for TCP byte streams.
 
 use std::process::ExitCode;
 

@@ -92,16 +92,18 @@ pub enum RelayStep {
 ///     }
 /// }
 ///
-/// let (mut relay, mut io) = (Relay::new(Duration::from_secs(2)), Memory(b"hello", [vec![], vec![]]));
+/// let mut relay = Relay::new(Duration::from_secs(2));
+/// let mut io = Memory(b"hello", [vec![], vec![]]);
 /// let mut readiness = [Readiness::default(); 2];
 /// readiness[0].note(Unread::ToTheEnd, false); // as an event announced
 ///
 /// let mut buffer = [0; 1024];
 /// let mut turn = RelayTurn::new(&mut readiness, 16);
-/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::Received(RelaySide::Client, 5));
-/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::EndOfStream(RelaySide::Client));
-/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::FinSent(RelaySide::Upstream));
-/// assert_eq!(turn.step(&mut relay, &mut io, &mut buffer), RelayStep::Over);
+/// let mut step = || turn.step(&mut relay, &mut io, &mut buffer);
+/// assert_eq!(step(), RelayStep::Received(RelaySide::Client, 5));
+/// assert_eq!(step(), RelayStep::EndOfStream(RelaySide::Client));
+/// assert_eq!(step(), RelayStep::FinSent(RelaySide::Upstream));
+/// assert_eq!(step(), RelayStep::Over);
 /// assert_eq!(io.1, [vec![], b"hello".to_vec()]);
 /// ```
 #[derive(Debug)]

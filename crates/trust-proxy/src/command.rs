@@ -1,0 +1,170 @@
+//! `trustctl proxy LISTEN UPSTREAM`: relays between clients and a server.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+
+use clap::{Arg, value_parser};
+use trust_cli::approach::Approach;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::descriptor;
+use trust_cli::error_map;
+use trust_cli::event_log::EventLog;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::level::Level;
+use trust_cli::listening::loop_failed;
+use trust_cli::resolve::literal_addresses;
+use trust_cli::service::exit_code;
+use trust_cli::signals::{SignalPipe, Stopped};
+use trust_cli::target::Family;
+use trust_net::Address;
+use trust_net::errno::Operation;
+use trust_net::listening::{ListeningSocket, listen};
+use trust_net::socket::AcceptedOptions;
+
+use crate::engine::{ListeningPair, RelayConfig, RelayEnded, RelayLoop, ServiceSignals};
+use crate::events::ProxyEvents;
+use crate::options::{NAME, ProxyOptions, SETTINGS};
+use crate::pairs::ProxyPair;
+
+const INTRODUCTION: &str = "\
+Relays between clients and a server, and logs how each connection lived and
+ended. A FIN is passed on as a half-close after the last byte, a RST as a RST
+once what came before it was delivered.
+
+Examples:
+  Between clients of port 7000 on this host and a server:
+    trustctl proxy 7000 db.example:5432
+  For other hosts too, in front of a unix socket:
+    trustctl proxy '*:7000' unix:/run/app.sock
+
+docs/PROXY.md explains what is passed on, and how.
+";
+
+/// Descriptors that are not clients: standard streams, log, signals, the loop's own, and room for
+/// attempts to connect to several addresses at a time.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// A client's connection and the upstream's.
+const DESCRIPTORS_PER_CLIENT: u64 = 2;
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    example: "7000 localhost:9900",
+    introduction: INTRODUCTION,
+    settings: SETTINGS,
+    arguments,
+    ..Entry::new(
+        NAME,
+        "Relay between clients and a server, and log how each connection ended",
+        Product::Service,
+        run,
+    )
+};
+
+fn arguments() -> Vec<Arg> {
+    vec![
+        Arg::new("words")
+            .value_names(["LISTEN", "UPSTREAM"])
+            .help("Where to listen, and the server: PORT, HOST:PORT, unix:PATH or unix:@NAME each")
+            .value_parser(value_parser!(OsString))
+            .num_args(0..=2),
+    ]
+}
+
+/// Relays until a signal ends it.
+///
+/// # Errors
+///
+/// 64 for a missing or wrong word, 65 and 74 for a file of pairs, 73 without a log, 68 for an
+/// unknown host name, and what the error table says about `bind(2)`.
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let options = ProxyOptions::of(context.layers);
+    let words: Vec<OsString> =
+        context.matches.get_many::<OsString>("words").unwrap_or_default().cloned().collect();
+    let pairs = ProxyPair::all(&words, &options)?;
+    if let Some(problem) = context.home_problem {
+        return Err(Failure::new(ExitCode::CannotCreate, problem));
+    }
+    if options.check_upstream
+        && let Err(stopped) = check_upstreams(&pairs, &options, context)
+    {
+        return context.end(stopped);
+    }
+    let max_clients = allowed_clients(options.max_clients, context.log);
+    let listening = pairs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let config = RelayConfig {
+        connect_timeout: options.connect_timeout,
+        connect_failure: options.connect_failure,
+        linger_timeout: options.linger_timeout,
+        drain_timeout: options.drain_timeout,
+        max_clients,
+    };
+    let events = ProxyEvents { log: context.log.clone() };
+    let addresses: Vec<Vec<Address>> = listening.iter().map(addresses_of).collect();
+    let signals = ServiceSignals {
+        signals: context.signals,
+        stats: SignalPipe::user1().map_err(|error| loop_failed(&error))?,
+        log_file: context.log_file,
+        hangup_ends: io::stdin().is_terminal(),
+    };
+    let relay =
+        RelayLoop::new(config, listening, &events, signals).map_err(|error| loop_failed(&error))?;
+    for (own, pair) in addresses.iter().zip(&pairs) {
+        events.write_listening(own, &pair.upstream);
+    }
+    events.write_start(&addresses[0], pairs.len(), max_clients);
+    let ended = relay.run().map_err(|error| loop_failed(&error))?;
+    let RelayEnded { totals, uptime, signal, listener_failed } = ended;
+    events.write_stop(&totals, uptime);
+    if let Some(errno) = listener_failed {
+        let name = error_map::errno_name(errno);
+        let exit = error_map::find(errno, Operation::Accept).exit.unwrap_or(ExitCode::OsLimit);
+        return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
+    }
+    Ok(exit_code(signal, totals.cut > 0))
+}
+
+fn addresses_of(pair: &ListeningPair) -> Vec<Address> {
+    pair.sockets.iter().map(ListeningSocket::address).cloned().collect()
+}
+
+/// Begins to listen for a pair.
+fn open(pair: &ProxyPair) -> Result<ListeningPair, Failure> {
+    let known = literal_addresses(&pair.upstream)?;
+    let addresses = pair.listen.addresses()?;
+    let options = AcceptedOptions { keepalive: true };
+    let sockets = listen(&addresses, options, None, |_socket| Ok(()))
+        .map_err(|error| pair.listen.cannot_listen(&error))?;
+    Ok(ListeningPair { sockets, upstream: pair.upstream.clone(), known })
+}
+
+fn check_upstreams(
+    pairs: &[ProxyPair],
+    options: &ProxyOptions,
+    context: &Context<'_>,
+) -> Result<(), Stopped> {
+    for ProxyPair { upstream, .. } in pairs {
+        let approach = Approach {
+            target: upstream,
+            family: Family::Any,
+            timeout: options.connect_timeout,
+            wait: std::time::Duration::ZERO,
+            preface: None,
+            signals: context.signals,
+        };
+        approach.reach()?;
+    }
+    Ok(())
+}
+
+/// How many clients the descriptors allow, after the soft limit was raised to the hard one.
+fn allowed_clients(wanted: Option<u64>, log: &EventLog) -> usize {
+    let descriptors = descriptor::raise_limit();
+    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CLIENT;
+    let allowed = allowed.max(1);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > allowed) {
+        let event = log.event(Level::Warn, "limit_lowered");
+        event.field("limit", "max_clients").field("wanted", &wanted).field("got", &allowed).write();
+    }
+    usize::try_from(wanted.unwrap_or(allowed).min(allowed)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,205 @@
+//! Taking clients from the listening sockets.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use trust_cli::target::Target;
+use trust_cli::wait::Limit;
+use trust_net::address::{Family, Peer};
+use trust_net::listening::ListeningSocket;
+use trust_net::loop_parts::{AcceptPolicy, Accepted, Questions, Registered};
+use trust_net::{Address, errno, socket};
+use trust_wire::turn::Asked;
+use trust_wire::{Readiness, Timestamp};
+
+use super::RelayLoop;
+use crate::engine::client::{RelayStage, RelayedClient};
+use crate::engine::dial::Dial;
+use crate::engine::{FIRST_LISTENER, INTEREST, ListeningPair, token};
+
+/// Clients accepted before connections get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Most clients of a backlog that are accepted when the proxy is told to stop: as many as the
+/// kernel lets wait. Those beyond came later, and would hold the drain up.
+const BACKLOG_MAX: usize = 4096;
+
+/// The listening sockets, and the upstreams for their clients.
+pub(super) struct Listeners {
+    sockets: Vec<PairListener>,
+    pub(super) pairs: Vec<UpstreamOfPair>,
+    pub(super) policy: AcceptPolicy,
+    /// The errno with which one of them failed.
+    pub(super) failed: Option<i32>,
+}
+
+/// The server for clients of one or two listening sockets.
+pub(super) struct UpstreamOfPair {
+    pub(super) upstream: Target,
+    /// Its addresses, if they are in its name.
+    pub(super) known: Option<Vec<Address>>,
+    /// Clients that wait for its addresses: their places and numbers.
+    pub(super) asking: Vec<(usize, u64)>,
+}
+
+struct PairListener {
+    socket: ListeningSocket,
+    pair: usize,
+    token: Token,
+    /// Somebody may be waiting.
+    is_ready: bool,
+    asked: Asked,
+}
+
+impl Listeners {
+    pub(super) fn new(pairs: Vec<ListeningPair>, registry: &Registry) -> io::Result<Listeners> {
+        let (mut sockets, mut upstreams) = (vec![], vec![]);
+        for (pair, ListeningPair { sockets: own, upstream, known }) in pairs.into_iter().enumerate()
+        {
+            upstreams.push(UpstreamOfPair { upstream, known, asking: vec![] });
+            for socket in own {
+                socket.set_nonblocking()?;
+                let token = Token(FIRST_LISTENER - sockets.len());
+                let descriptor = socket.as_fd().as_raw_fd();
+                registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+                let asked = Asked::default();
+                sockets.push(PairListener { socket, pair, token, is_ready: true, asked });
+            }
+        }
+        let policy = AcceptPolicy::default();
+        Ok(Listeners { sockets, pairs: upstreams, policy, failed: None })
+    }
+
+    /// Whether the event is for one of them, who is ready now.
+    pub(super) fn note_readiness(&mut self, token: Token) -> bool {
+        self.find(token).map(|listener| listener.is_ready = true).is_some()
+    }
+
+    pub(super) fn have(&self, token: Token) -> bool {
+        self.sockets.iter().any(|listener| listener.token == token)
+    }
+
+    fn find(&mut self, token: Token) -> Option<&mut PairListener> {
+        // Clients have low tokens.
+        let is_low = token.0 <= FIRST_LISTENER - self.sockets.len();
+        if is_low { None } else { self.sockets.iter_mut().find(|it| it.token == token) }
+    }
+
+    pub(super) fn ask_again(&mut self, registry: &Registry, token: Token) {
+        if let Some(PairListener { socket, asked, .. }) = self.find(token) {
+            let (socket, interest) = (socket.as_fd(), Interest::READABLE);
+            Questions::ask_again(asked, Registered { socket, registry, token, interest });
+        }
+    }
+
+    /// When to try to accept again without being woken.
+    pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
+        match self.policy.paused_until(now) {
+            Timestamp::NEVER if self.sockets.iter().any(|listener| listener.is_ready) => now,
+            paused_until => paused_until,
+        }
+    }
+
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for listener in self.sockets.drain(..) {
+            // It is closed in a moment in any case.
+            let _ = registry.deregister(&mut SourceFd(&listener.socket.as_fd().as_raw_fd()));
+        }
+    }
+}
+
+impl RelayLoop<'_> {
+    pub(super) fn accept_clients(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn accept_the_backlog(&mut self) {
+        // No event has announced those who came since the last one, and a pause is over.
+        self.listeners.sockets.iter_mut().for_each(|listener| listener.is_ready = true);
+        self.listeners.policy.resume();
+        for _ in 0..self.listeners.sockets.len() * BACKLOG_MAX {
+            if !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn accept_one(&mut self) -> bool {
+        let Listeners { sockets, policy, failed, .. } = &mut self.listeners;
+        let Some(index) = sockets.iter().position(|listener| listener.is_ready) else {
+            return false;
+        };
+        let listener = &mut sockets[index];
+        match policy.accept(self.now, self.events, || listener.socket.accept()) {
+            Accepted::Client((stream, peer)) => {
+                listener.asked.handle_success();
+                let pair = listener.pair;
+                // It is another one's turn.
+                sockets.rotate_left(index + 1);
+                self.welcome(stream, peer, pair);
+                true
+            }
+            Accepted::Drained => {
+                listener.is_ready = false;
+                let PairListener { socket, token, asked, .. } = listener;
+                let (socket, token, interest) = (socket.as_fd(), *token, Interest::READABLE);
+                let registry = self.waiting.poll.registry();
+                let registered = Registered { socket, registry, token, interest };
+                self.waiting.questions.handle_would_block(asked, registered, self.now);
+                sockets.iter().any(|listener| listener.is_ready)
+            }
+            Accepted::Interrupted => true,
+            Accepted::Paused => false,
+            Accepted::Failed(errno) => {
+                *failed = Some(errno);
+                false
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: OwnedFd, peer: Peer, pair: usize) {
+        if self.clients.table.len() >= self.config.max_clients {
+            return self.reject(stream, peer);
+        }
+        let entry = self.clients.table.vacant_entry();
+        let key = entry.key();
+        let descriptor = stream.as_raw_fd();
+        let registry = self.waiting.poll.registry();
+        let token = token(key, trust_wire::relay::RelaySide::Client);
+        if let Err(error) = registry.register(&mut SourceFd(&descriptor), token, INTEREST) {
+            let errno = errno::of(&error);
+            self.listeners.policy.handle_exhausted(self.now, errno, self.events);
+            return self.reject(stream, peer);
+        }
+        self.totals.connections += 1;
+        let limit = Limit::start(self.config.connect_timeout);
+        entry.insert(RelayedClient {
+            id: self.totals.connections,
+            pair,
+            peer,
+            stream,
+            began: self.waiting.clock.now(),
+            stage: RelayStage::Dialling(Box::new(Dial::new(limit))),
+            readiness: [Readiness::default(); 2],
+            is_queued: false,
+            armed: Timestamp::NEVER,
+        });
+        self.dial(key);
+    }
+
+    /// Turns a client away.
+    fn reject(&mut self, stream: OwnedFd, peer: Peer) {
+        self.totals.rejected += 1;
+        self.listeners.policy.note_reject(self.now, peer, self.events);
+        if peer.family() == Family::Ip {
+            socket::reset_on_close(stream.as_fd());
+        }
+    }
+}

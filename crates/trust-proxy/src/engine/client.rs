@@ -1,0 +1,194 @@
+//! One client of the proxy, and its upstream.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use mio::event::Event;
+use mio::{Registry, Token};
+use trust_net::address::{Family, Peer};
+use trust_net::loop_parts::Registered;
+use trust_net::socket;
+use trust_net::stream::ClientStream;
+use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
+use trust_wire::turn::Unread;
+use trust_wire::{ErrnoClass, Readiness, Timestamp};
+
+use crate::engine::dial::Dial;
+use crate::engine::{INTEREST, end_socket, got};
+use crate::events::{ClientName, Got, SideReport};
+
+/// One client of the proxy.
+pub(super) struct RelayedClient {
+    pub(super) id: u64,
+    /// Where it came, and so which upstream it is for.
+    pub(super) pair: usize,
+    pub(super) peer: Peer,
+    pub(super) stream: OwnedFd,
+    pub(super) began: Timestamp,
+    pub(super) stage: RelayStage,
+    pub(super) readiness: [Readiness; 2],
+    /// Waits for another turn without having to be woken.
+    pub(super) is_queued: bool,
+    /// The time for which it is in the timers.
+    pub(super) armed: Timestamp,
+}
+
+/// How far a client has come.
+#[expect(clippy::large_enum_variant, reason = "nearly every client relays")]
+pub(super) enum RelayStage {
+    /// The upstream is not there yet.
+    Dialling(Box<Dial>),
+    /// Bytes flow, or will not because there is no upstream.
+    Relaying(Relayed),
+}
+
+/// A relay and its second socket.
+pub(super) struct Relayed {
+    pub(super) relay: Relay,
+    /// `None`: it could not be reached.
+    pub(super) upstream: Option<ClientStream>,
+    pub(super) family: Family,
+}
+
+impl RelayedClient {
+    pub(super) fn name(&self) -> ClientName {
+        ClientName { id: self.id, fd: self.stream.as_raw_fd(), peer: self.peer }
+    }
+
+    /// Records an event of one of its sockets.
+    pub(super) fn note_readiness(&mut self, side: RelaySide, event: &Event) {
+        let failed = event.is_error();
+        let unread = if failed || event.is_read_closed() || event.is_priority() {
+            Unread::ToTheEnd
+        } else if event.is_readable() {
+            Unread::Bytes
+        } else {
+            Unread::Nothing
+        };
+        let is_writable = event.is_writable() || event.is_write_closed() || failed;
+        self.readiness[side.index()].note(unread, is_writable);
+        if failed {
+            self.note_error(side);
+        }
+    }
+
+    fn note_error(&mut self, side: RelaySide) {
+        let is_to_be_taken = match &mut self.stage {
+            RelayStage::Dialling(dial) => {
+                dial.is_client_gone |= side == RelaySide::Client;
+                false
+            }
+            RelayStage::Relaying(relayed) => relayed.relay.handle_failing(side),
+        };
+        if is_to_be_taken
+            && let Some((errno, class)) = self.socket(side).and_then(socket::take_error)
+            && let RelayStage::Relaying(relayed) = &mut self.stage
+        {
+            relayed.relay.handle_send_error(side, errno, class);
+        }
+    }
+
+    fn socket(&self, side: RelaySide) -> Option<BorrowedFd<'_>> {
+        match (side, &self.stage) {
+            (RelaySide::Client, _) => Some(self.stream.as_fd()),
+            (RelaySide::Upstream, RelayStage::Relaying(relayed)) => {
+                relayed.upstream.as_ref().map(AsFd::as_fd)
+            }
+            (RelaySide::Upstream, RelayStage::Dialling(_)) => None,
+        }
+    }
+
+    fn family(&self, side: RelaySide) -> Family {
+        match (side, &self.stage) {
+            (RelaySide::Upstream, RelayStage::Relaying(relayed)) => relayed.family,
+            (RelaySide::Upstream, RelayStage::Dialling(_)) => Family::Ip,
+            (RelaySide::Client, _) => self.peer.family(),
+        }
+    }
+
+    /// Asks the kernel about a socket, after a pause.
+    pub(super) fn ask_again(&mut self, side: RelaySide, registry: &Registry, token: Token) {
+        self.readiness[side.index()].ask_again();
+        if let Some(socket) = self.socket(side) {
+            Registered { socket, registry, token, interest: INTEREST }.ask();
+        }
+    }
+
+    /// Its state, as statistics say it.
+    pub(super) fn state(&self) -> &'static str {
+        match &self.stage {
+            RelayStage::Dialling(_) => "connecting",
+            RelayStage::Relaying(relayed) if relayed.relay.is_ending() => "closing",
+            RelayStage::Relaying(_) => "open",
+        }
+    }
+
+    /// Bytes that came from a side.
+    pub(super) fn received_from(&self, side: RelaySide) -> u64 {
+        match &self.stage {
+            RelayStage::Dialling(_) => 0,
+            RelayStage::Relaying(relayed) => relayed.relay.delivery(side.other()).received,
+        }
+    }
+
+    /// How both sides ended, if the connection is closed in this way.
+    pub(super) fn reports(&self, close: [RelayClose; 2]) -> [SideReport; 2] {
+        RelaySide::BOTH.map(|side| {
+            let end = self.end_of(side);
+            let is_gone = matches!(end, StreamEnd::Failed(..)) || self.socket(side).is_none();
+            let got = got(close[side.index()], self.family(side));
+            SideReport {
+                end,
+                got: if is_gone { Got::Nothing } else { got },
+                bytes: self.received_from(side),
+                undelivered: self.undelivered_to(side.other()),
+            }
+        })
+    }
+
+    fn end_of(&self, side: RelaySide) -> StreamEnd {
+        match (&self.stage, side) {
+            (RelayStage::Relaying(Relayed { upstream: None, .. }), RelaySide::Upstream) => {
+                StreamEnd::None
+            }
+            (RelayStage::Relaying(relayed), _) => match relayed.relay.end(side) {
+                // Its last bytes were not received, so no call has reported what came after them.
+                StreamEnd::None if relayed.relay.is_failing(side) => self
+                    .socket(side)
+                    .and_then(socket::take_error)
+                    .map_or(StreamEnd::Failed(0, ErrnoClass::Other), |(errno, class)| {
+                        StreamEnd::Failed(errno, class)
+                    }),
+                end => end,
+            },
+            (RelayStage::Dialling(dial), RelaySide::Client) if dial.is_client_gone => {
+                dial.client_error
+            }
+            (RelayStage::Dialling(_), _) => StreamEnd::None,
+        }
+    }
+
+    /// Bytes for a side that it has not acknowledged, those included that still lie unread in the
+    /// kernel.
+    fn undelivered_to(&self, side: RelaySide) -> u64 {
+        let RelayStage::Relaying(relayed) = &self.stage else { return 0 };
+        let delivery = relayed.relay.delivery(side);
+        let unacknowledged = match (self.family(side), self.socket(side)) {
+            (Family::Ip, Some(socket)) => socket::unacknowledged(socket),
+            _ => 0,
+        };
+        // A FIN counts as one byte.
+        let fin = u64::from(relayed.relay.is_fin_sent(side));
+        let unacknowledged = unacknowledged.saturating_sub(fin).min(delivery.sent);
+        let unreceived = self.socket(side.other()).map_or(0, socket::unread);
+        delivery.received - (delivery.sent - unacknowledged) + unreceived
+    }
+
+    /// Closes its sockets.
+    pub(super) fn end(self, got: [Got; 2]) {
+        for side in RelaySide::BOTH {
+            if let Some(socket) = self.socket(side) {
+                end_socket(socket, got[side.index()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! How far a client is on the way to its upstream.
+
+use trust_cli::connect::Race;
+use trust_cli::wait::Limit;
+use trust_net::Address;
+use trust_wire::Timestamp;
+use trust_wire::relay::StreamEnd;
+
+/// A client's way to its upstream.
+pub(super) struct Dial {
+    pub(super) limit: Limit,
+    pub(super) step: DialStep,
+    /// The client has reset its connection meanwhile.
+    pub(super) is_client_gone: bool,
+    /// With what.
+    pub(super) client_error: StreamEnd,
+}
+
+/// How far it is.
+pub(super) enum DialStep {
+    /// The name is being looked up.
+    Resolving,
+    /// Addresses are tried.
+    Racing(Race),
+    /// Descriptors ran out: these are tried again then.
+    Pausing(Vec<Address>, Timestamp),
+}
+
+impl Dial {
+    pub(super) fn new(limit: Limit) -> Dial {
+        let client_error = StreamEnd::None;
+        Dial { limit, step: DialStep::Resolving, is_client_gone: false, client_error }
+    }
+}

@@ -1,0 +1,202 @@
+//! On the way to a client's upstream: resolving its name, and racing for an address that answers.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use mio::Registry;
+use mio::unix::SourceFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::SockRef;
+use trust_cli::connect::{Connected, Losses, Race, RaceProgress};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::values::quoted;
+use trust_cli::wait::left;
+use trust_net::Address;
+use trust_net::address::Family;
+use trust_net::socket::{self, AcceptedOptions};
+use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
+use trust_wire::{ErrnoClass, Timestamp};
+
+use super::RelayLoop;
+use crate::engine::client::{RelayStage, Relayed};
+use crate::engine::dial::DialStep;
+use crate::engine::{INTEREST, token};
+use crate::events::RelayReason;
+use crate::options::ConnectFailure;
+use crate::resolver::Lookup;
+
+/// How long a client waits for the next attempt if descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Which of the sockets are writable or have failed.
+fn ready_ones(sockets: &[BorrowedFd<'_>]) -> Vec<bool> {
+    let mut polled: Vec<PollFd<'_>> =
+        sockets.iter().map(|it| PollFd::from_borrowed_fd(*it, PollFlags::OUT)).collect();
+    // Nothing is waited for, so no signal can interrupt that.
+    let _ = poll(&mut polled, Some(&Timespec::default()));
+    polled.iter().map(|polled| !polled.revents().is_empty()).collect()
+}
+
+/// Registers what has begun since the last call; the others are there already.
+fn register(race: &Race, registry: &Registry, key: usize) -> Result<(), Errno> {
+    for socket in race.sockets() {
+        let (descriptor, token) = (socket.as_raw_fd(), token(key, RelaySide::Upstream));
+        match registry.register(&mut SourceFd(&descriptor), token, INTEREST) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::EXIST) => {
+                return Err(Errno::from_io_error(&error).unwrap_or(Errno::NOMEM));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl RelayLoop<'_> {
+    /// Begins to look for the upstream of a client.
+    pub(super) fn dial(&mut self, key: usize) {
+        let pair = self.clients.table[key].pair;
+        match self.listeners.pairs[pair].known.clone() {
+            Some(addresses) => self.race(key, addresses),
+            None => {
+                let asking = &mut self.listeners.pairs[pair].asking;
+                asking.push((key, self.clients.table[key].id));
+                if asking.len() == 1 {
+                    self.resolver.look_up(pair, &self.listeners.pairs[pair].upstream);
+                }
+                self.go_on_dialling(key);
+            }
+        }
+    }
+
+    /// Hands what was resolved to the clients that wait for it.
+    pub(super) fn take_resolved(&mut self) {
+        for (pair, found) in self.resolver.take_found() {
+            for (key, id) in std::mem::take(&mut self.listeners.pairs[pair].asking) {
+                if self.clients.table.get(key).is_some_and(|client| client.id == id) {
+                    self.handle_found(key, found.clone());
+                }
+            }
+        }
+    }
+
+    fn handle_found(&mut self, key: usize, found: Lookup) {
+        match found {
+            Ok(addresses) => self.race(key, addresses),
+            Err(failure) => self.fail_to_connect(key, &failure),
+        }
+    }
+
+    fn race(&mut self, key: usize, addresses: Vec<Address>) {
+        let RelayStage::Dialling(dial) = &mut self.clients.table[key].stage else { return };
+        dial.step = DialStep::Racing(Race::start(addresses, dial.limit));
+        self.go_on_dialling(key);
+    }
+
+    /// Does what is due on the way to a client's upstream.
+    pub(super) fn go_on_dialling(&mut self, key: usize) {
+        let client = &mut self.clients.table[key];
+        let RelayStage::Dialling(dial) = &mut client.stage else { return };
+        if dial.is_client_gone {
+            let (errno, class) =
+                socket::take_error(client.stream.as_fd()).unwrap_or((0, ErrnoClass::Other));
+            dial.client_error = StreamEnd::Failed(errno, class);
+            return self.close(key, [RelayClose::Close; 2], RelayReason::ClientFailed);
+        }
+        let is_late = dial.limit.end.is_some_and(|end| left(end).is_zero());
+        match &mut dial.step {
+            DialStep::Resolving if is_late => {
+                let host = quoted(self.listeners.pairs[client.pair].upstream.to_string());
+                let message = format!("cannot resolve {host}: {}", dial.limit.message());
+                self.fail_to_connect(key, &Failure::new(ExitCode::TimedOut, message));
+            }
+            DialStep::Resolving => self.arm_dial(key),
+            DialStep::Pausing(addresses, until) if *until <= self.now || is_late => {
+                let addresses = std::mem::take(addresses);
+                self.race(key, addresses);
+            }
+            DialStep::Pausing(..) => self.arm_dial(key),
+            DialStep::Racing(race) => {
+                let sockets: Vec<_> = race.sockets().collect();
+                let is_ready = ready_ones(&sockets);
+                match race.proceed(&is_ready) {
+                    RaceProgress::UnderWay => {
+                        if let Err(errno) = register(race, self.waiting.poll.registry(), key) {
+                            return self.pause_dial(key, errno);
+                        }
+                        self.arm_dial(key);
+                    }
+                    RaceProgress::Won(connected) => self.handle_connected(key, connected),
+                    RaceProgress::Lost(losses) => self.handle_losses(key, &losses, is_late),
+                }
+            }
+        }
+    }
+
+    fn arm_dial(&mut self, key: usize) {
+        let RelayStage::Dialling(dial) = &self.clients.table[key].stage else { return };
+        let at = |instant| self.waiting.clock.now() + left(instant);
+        let limit = dial.limit.end.map_or(Timestamp::NEVER, at);
+        let until = match &dial.step {
+            DialStep::Resolving => limit,
+            DialStep::Racing(race) => race.until().map_or(Timestamp::NEVER, at),
+            DialStep::Pausing(_, until) => limit.min(*until),
+        };
+        self.clients.arm(key, until);
+    }
+
+    fn handle_losses(&mut self, key: usize, losses: &Losses, is_late: bool) {
+        if losses.are_of_exhaustion() && !is_late {
+            return self.pause_dial(key, Errno::MFILE);
+        }
+        let pair = self.clients.table[key].pair;
+        let failure = losses.failure(&self.listeners.pairs[pair].upstream);
+        self.fail_to_connect(key, &failure);
+    }
+
+    /// Tries again later, as for want of descriptors: the client waits as if it were in the
+    /// backlog.
+    fn pause_dial(&mut self, key: usize, errno: Errno) {
+        self.listeners.policy.handle_exhausted(self.now, errno.raw_os_error(), self.events);
+        let RelayStage::Dialling(dial) = &mut self.clients.table[key].stage else { return };
+        let step = std::mem::replace(&mut dial.step, DialStep::Resolving);
+        if let DialStep::Racing(race) = step {
+            dial.step = DialStep::Pausing(race.into_addresses(), self.now + PAUSE);
+        }
+        self.arm_dial(key);
+    }
+
+    fn handle_connected(&mut self, key: usize, connected: Connected) {
+        let Connected { stream, address, took, .. } = connected;
+        let family = address.family();
+        if family == Family::Ip {
+            // It fails only for a connection that is gone.
+            let options = AcceptedOptions { keepalive: true };
+            let _ = socket::prepare(SockRef::from(&stream), options);
+        }
+        let local = socket::local_address(stream.as_fd()).ok();
+        let client = &mut self.clients.table[key];
+        self.events.write_connect(&client.name(), &address, local.as_ref(), took);
+        let relay = Relay::new(self.config.linger_timeout);
+        client.stage = RelayStage::Relaying(Relayed { relay, upstream: Some(stream), family });
+        self.give_turn(key);
+    }
+
+    /// Ends a client whose upstream cannot be reached.
+    fn fail_to_connect(&mut self, key: usize, failure: &Failure) {
+        let client = &mut self.clients.table[key];
+        let upstream = &self.listeners.pairs[client.pair].upstream;
+        self.events.write_connect_failed(&client.name(), upstream, failure);
+        match self.config.connect_failure {
+            ConnectFailure::Reset => {
+                self.close(key, [RelayClose::Reset; 2], RelayReason::ConnectFailed);
+            }
+            ConnectFailure::Close => {
+                let relay = Relay::refusal(self.config.linger_timeout);
+                let relayed = Relayed { relay, upstream: None, family: Family::Ip };
+                client.stage = RelayStage::Relaying(relayed);
+                self.give_turn(key);
+            }
+        }
+    }
+}

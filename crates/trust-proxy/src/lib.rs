@@ -1,0 +1,8 @@
+//! The proxy: `trustctl proxy`.
+
+pub mod command;
+mod engine;
+mod events;
+mod options;
+mod pairs;
+mod resolver;

@@ -1,0 +1,81 @@
+//! The flags of `trustctl proxy`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trust_cli::listen_place::{LISTEN_PLACE, ListenPlace};
+use trust_cli::options;
+use trust_cli::settings::ValueKind;
+use trust_cli::target::Target;
+use trust_cli::values;
+
+/// The word that calls it.
+pub(crate) const NAME: &str = "proxy";
+
+options! {
+    /// Options of `trustctl proxy`, one field per flag.
+    pub(crate) struct ProxyOptions of "proxy" {
+        group "Endpoints"
+        /// Where to listen, in place of the first argument
+        ///
+        /// A port alone is one of 127.0.0.1 and ::1; *:PORT is one of all interfaces. Port 0 takes
+        /// a free one, which proxy_start reports.
+        LISTEN listen: ListenPlace, LISTEN_PLACE;
+        /// The server to connect to for each client, in place of the second argument
+        UPSTREAM upstream: Target, UPSTREAM_WORD;
+        /// File with a place to listen and an upstream per line
+        ///
+        /// The two are separated by blanks; empty lines, and what follows a #, are ignored.
+        PAIRS pairs: PathBuf, values::FILE;
+        /// Exit at the start if an upstream cannot be resolved or reached
+        ///
+        /// Otherwise each client whose upstream cannot be reached is told so by an event.
+        CHECK_UPSTREAM check_upstream: bool = off, values::SWITCH;
+
+        group "Limits"
+        /// Longest time from accept to a connection to the upstream, over all its addresses
+        CONNECT_TIMEOUT connect_timeout: Duration = "5s", values::LIMIT;
+        /// What a client gets whose upstream cannot be reached: reset or close
+        CONNECT_FAILURE connect_failure: ConnectFailure = "reset",
+            ValueKind::of_text("ENDING", "reset or close", ConnectFailure::parse);
+        /// Longest wait for delivery without progress before a close or a reset is passed on
+        ///
+        /// Five times that in all.
+        LINGER_TIMEOUT linger_timeout: Duration = "2s", values::DELAY;
+        /// Time for connections to end by themselves after SIGTERM or SIGINT
+        ///
+        /// Containers are usually killed after 10s.
+        DRAIN_TIMEOUT drain_timeout: Duration = "8s", values::DELAY;
+        /// Clients relayed at once; more are reset
+        ///
+        /// [default: what the descriptor limit allows, two for each client]
+        MAX_CLIENTS max_clients: u64, values::COUNT;
+    }
+}
+
+/// A server to connect to, in one word.
+pub(crate) const UPSTREAM_WORD: ValueKind<Target> = ValueKind::of_parts(
+    "UPSTREAM",
+    "HOST:PORT, [IPV6]:PORT, :PORT or PORT on this host, unix:PATH or unix:@NAME",
+    Target::of_word,
+);
+
+/// What a client gets whose upstream cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectFailure {
+    /// RST, as the kernel would answer a refused connection that it had accepted. On a unix socket
+    /// a close.
+    Reset,
+    /// FIN, and what it sends is dropped.
+    Close,
+}
+
+impl ConnectFailure {
+    fn parse(word: &str) -> Option<ConnectFailure> {
+        match word {
+            "reset" => Some(ConnectFailure::Reset),
+            "close" => Some(ConnectFailure::Close),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How a proxy gets to its upstream, and what clients get if it does not.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use trust_testkit::event;
+use trust_testkit::net::with_addresses;
+
+use crate::proxy::{Proxy, accept, upstream};
+
+/// An address of this host on which nothing listens.
+fn closed() -> SocketAddr {
+    upstream().local_addr().expect("an address")
+}
+
+/// A server that drops SYNs, as its accept queue is full, and what fills it.
+fn silent() -> (SocketAddr, Vec<Socket>) {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    full.listen(0).expect("listen");
+    let address = full.local_addr().expect("an address");
+    let mut held = vec![full];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        if client.connect_timeout(&address, Duration::from_millis(50)).is_err() {
+            return (address.as_socket().expect("of TCP"), held);
+        }
+        held.push(client);
+    }
+}
+
+#[test]
+fn a_client_whose_upstream_refuses_is_reset() {
+    let address = closed();
+    let proxy = Proxy::start(address, &[]);
+    let mut client = proxy.client();
+    client.receives_reset();
+    let failed = proxy.event_about(client.address(), "upstream_failed");
+    let message = failed.text("message");
+    assert_eq!(message, format!("cannot connect to {address}: Connection refused"));
+    proxy.ends(client.address(), "connect_failed", ["open", "rst", "open", "none"]);
+    proxy.stop();
+}
+
+#[test]
+fn a_client_whose_upstream_refuses_is_closed_if_asked_for() {
+    let proxy = Proxy::start(closed(), &["--connect-failure", "close"]);
+    let mut client = proxy.client();
+    client.send(b"question");
+    client.receives_end();
+    client.half_close();
+    let close = proxy.ends(client.address(), "connect_failed", ["fin", "fin", "open", "none"]);
+    assert_eq!((close.count("bytes_up"), close.count("undelivered_up")), (8, 8));
+    client.has_no_error();
+    proxy.stop();
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_is_given_up_in_time_and_keeps_nobody_waiting() {
+    let (address, _held) = silent();
+    let proxy = Proxy::start(address, &["--connect-timeout", "1s"]);
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    assert!(began.elapsed() < Duration::from_secs(1), "accepting waits for connecting");
+    for client in &mut clients {
+        client.receives_reset();
+        let failed = proxy.event_about(client.address(), "upstream_failed");
+        assert!(failed.text("message").ends_with("no answer within 1 s"), "{failed:?}");
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    proxy.stop();
+}
+
+#[test]
+fn an_upstream_that_cannot_be_resolved_is_told_of_each_client() {
+    // Longer than a label may be, so that no name server is asked.
+    let name = format!("{}:7", "x".repeat(64));
+    let proxy = Proxy::start(name, &[]);
+    for _ in 0..2 {
+        let mut client = proxy.client();
+        client.receives_reset();
+        let failed = proxy.event_about(client.address(), "upstream_failed");
+        assert!(failed.text("message").starts_with("cannot resolve host 'xxx"), "{failed:?}");
+    }
+    proxy.stop();
+}
+
+#[test]
+fn all_addresses_of_the_upstream_are_tried() {
+    // One of the two refuses, whichever is tried first.
+    let addresses = ["127.0.0.2", "127.0.0.3"];
+    with_addresses("several.test", &addresses, || {
+        for address in addresses {
+            let listener = TcpListener::bind((address, 0)).expect("a free port");
+            let own = listener.local_addr().expect("an address");
+            let proxy = Proxy::start(format!("several.test:{}", own.port()), &[]);
+            let mut client = proxy.client();
+            let mut server = accept(&listener);
+            client.send(b"question");
+            server.receives(b"question");
+            let connect = proxy.event_about(client.address(), "proxy_connect");
+            assert_eq!(connect.text("upstream"), own.to_string());
+            let local = server.stream().peer_addr().expect("an address").to_string();
+            assert_eq!(connect.text("local"), local);
+            drop((client, server));
+            proxy.stop();
+        }
+    });
+}
+
+#[test]
+fn what_a_client_sends_before_its_upstream_is_there_is_passed_on() {
+    let (address, held) = silent();
+    let proxy = Proxy::start(address, &["--connect-timeout", "30s"]);
+    let mut client = proxy.client();
+    client.send(b"early");
+    client.half_close();
+    client.is_received();
+    // Room in the accept queue; the proxy's SYN is sent again after a second.
+    let mut held = held.into_iter();
+    let listener: TcpListener = held.next().expect("the listener").into();
+    let waiting = held.count();
+    for _ in 0..waiting {
+        drop(accept(&listener));
+    }
+    let mut server = accept(&listener);
+    server.receives_to_end(b"early");
+    server.half_close();
+    client.receives_end();
+    proxy.stop();
+}
+
+#[test]
+fn a_client_that_leaves_before_its_upstream_is_there_is_not_waited_for() {
+    let (address, _held) = silent();
+    let proxy = Proxy::start(address, &["--connect-timeout", "30s"]);
+    let client = proxy.client();
+    let peer = client.address();
+    client.reset();
+    proxy.ends(peer, "client_failed", ["rst", "none", "open", "none"]);
+    let events = proxy.stop();
+    assert_eq!(event::named(&events, "upstream_failed").len(), 0);
+}

@@ -1,0 +1,10 @@
+//! `trustctl proxy`: what it passes on, how it ends, what it says of it, and what it leaves as it
+//! was.
+
+mod command;
+mod connecting;
+mod limits;
+mod others;
+mod proxy;
+mod relaying;
+mod unix;
