@@ -35,4 +35,4 @@ pub mod witness;
 /// Longest wait for one step of a test: an event, an answer, the end of a process.
 ///
 /// Generous, because the machine may be busy; a correct build never comes close to it.
-pub const STEP_DEADLINE: Duration = Duration::from_secs(10);
+pub const STEP_DEADLINE: Duration = Duration::from_secs(25);

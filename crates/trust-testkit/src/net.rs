@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -143,9 +144,16 @@ impl Hosts {
         hosts.heal();
         // An interface that has just been set up may still lose packets.
         let there = SocketAddr::from((Hosts::SERVER, CLOSED_PORT));
-        match hosts.client.inside(|| TcpStream::connect_timeout(&there, STEP_DEADLINE)) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => hosts,
-            other => panic!("the server's host did not refuse, but {other:?}"),
+        let deadline = Instant::now() + STEP_DEADLINE;
+        loop {
+            match hosts.client.inside(|| TcpStream::connect_timeout(&there, STEP_DEADLINE)) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return hosts,
+                // On a busy machine it may take the kernel longer to answer a question for a link
+                // address than the other host waits (arp(7)).
+                Err(error)
+                    if error.kind() == ErrorKind::HostUnreachable && Instant::now() < deadline => {}
+                other => panic!("the server's host did not refuse, but {other:?}"),
+            }
         }
     }
 
