@@ -7,14 +7,19 @@
 //!
 //! [`Relay`] makes these decisions and does no I/O; [`RelayTurn`] makes the calls.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::disconnect::ErrnoClass;
 use crate::time::Timestamp;
 
+mod faults;
 mod turn;
 
+use self::faults::{FaultFlow, Gate};
+
+pub use self::faults::{FaultAction, FaultPlace, FiredFault, RelayFault};
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 
 /// The longest wait for delivery in all, as a multiple of the limit on waiting without progress:
@@ -78,6 +83,8 @@ pub enum RelayClose {
 pub struct Delivery {
     /// Bytes that came from the other side.
     pub received: u64,
+    /// Bytes that this side should get: those, but for what faults did to them.
+    pub due: u64,
     /// Bytes that the kernel took for this side.
     pub sent: u64,
 }
@@ -112,8 +119,8 @@ pub struct Relay {
     linger_timeout: Duration,
     /// The side that failed first.
     failed_first: Option<RelaySide>,
-    /// There is no upstream: the client gets FIN, and is waited for.
-    is_refusal: bool,
+    /// The end that was decided without either side.
+    imposed: Option<ImposedEnd>,
     wait: Option<Wait>,
 }
 
@@ -130,6 +137,17 @@ struct SideState {
     held: Vec<u8>,
     taken: usize,
     delivery: Delivery,
+    /// What happens on purpose to what comes for it.
+    faults: Option<Box<FaultFlow>>,
+}
+
+/// An end that does not come from one of the sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ImposedEnd {
+    /// FIN for both, whose own FIN is waited for as delivery is.
+    Close,
+    /// RST for both, once this side has what it should get before it.
+    Reset(RelaySide),
 }
 
 /// Whether a side can be sent to.
@@ -162,7 +180,8 @@ impl SideState {
             fin_sent: false,
             held: Vec::new(),
             taken: 0,
-            delivery: Delivery { received: 0, sent: 0 },
+            delivery: Delivery { received: 0, due: 0, sent: 0 },
+            faults: None,
         }
     }
 
@@ -175,6 +194,26 @@ impl SideState {
         &self.held[self.taken..]
     }
 
+    /// What of it can be sent now.
+    fn sendable(&self) -> &[u8] {
+        let unsent = self.unsent();
+        let ahead = self.faults.as_ref().map_or(usize::MAX, |it| it.ahead(self.delivery.sent));
+        &unsent[..unsent.len().min(ahead)]
+    }
+
+    /// The gate that it waits at, with everything before it sent.
+    fn gate(&self) -> Option<Gate> {
+        self.faults.as_ref()?.at_gate(self.delivery.sent)
+    }
+
+    fn is_gated(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.is_gated())
+    }
+
+    fn swallows_fin(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.swallows_fin())
+    }
+
     fn drop_held(&mut self) {
         (self.held, self.taken) = (Vec::new(), 0);
     }
@@ -185,14 +224,33 @@ impl Relay {
     /// progress at least every `linger_timeout`, and five times that in all.
     pub const fn new(linger_timeout: Duration) -> Relay {
         let sides = [SideState::new(), SideState::new()];
-        Relay { sides, linger_timeout, failed_first: None, is_refusal: false, wait: None }
+        Relay { sides, linger_timeout, failed_first: None, imposed: None, wait: None }
+    }
+
+    /// Has these faults happen to what goes to a side, from its first byte on. To be called before
+    /// anything is received.
+    pub fn arm(&mut self, to: RelaySide, faults: Vec<RelayFault>) {
+        if faults.is_empty() {
+            return;
+        }
+        let side = self.side_mut(to);
+        let mut flow = Box::new(FaultFlow::new(faults));
+        flow.process(&[], &mut side.held);
+        side.delivery.due = side.held.len() as u64;
+        side.faults = Some(flow);
+    }
+
+    /// The faults of what goes to a side that have happened since the last call.
+    pub fn take_fired(&mut self, to: RelaySide) -> Vec<FiredFault> {
+        let faults = self.side_mut(to).faults.as_mut();
+        faults.map_or(Vec::new(), |faults| faults.take_fired())
     }
 
     /// A client whose upstream cannot be reached: it gets FIN, what it sends is dropped, and its
     /// own FIN is waited for as delivery is.
     pub const fn refusal(linger_timeout: Duration) -> Relay {
         let mut relay = Relay::new(linger_timeout);
-        relay.is_refusal = true;
+        relay.imposed = Some(ImposedEnd::Close);
         relay.sides[RelaySide::Upstream.index()].end = StreamEnd::Fin;
         relay.sides[RelaySide::Upstream.index()].sending = Sending::Finished;
         relay
@@ -242,15 +300,22 @@ impl Relay {
         self.side(side).unsent()
     }
 
+    /// Held bytes for a side that nothing keeps from being sent.
+    pub fn sendable(&self, side: RelaySide) -> &[u8] {
+        self.side(side).sendable()
+    }
+
     /// Whether held bytes can be sent to a side.
     pub fn wants_send(&self, side: RelaySide) -> bool {
-        !self.held(side).is_empty() && self.side(side).sending == Sending::Open
+        self.side(side).sending == Sending::Open && !self.sendable(side).is_empty()
     }
 
     /// Whether to receive from a side. Not while something is held for the other one: that is all
     /// the back-pressure there is, and it bounds what is held to one receive.
     pub fn wants_receive(&self, side: RelaySide) -> bool {
-        self.side(side).end == StreamEnd::None && self.held(side.other()).is_empty()
+        let other = self.side(side.other());
+        let is_free = other.unsent().is_empty() && !other.is_gated();
+        self.side(side).end == StreamEnd::None && (is_free || other.sending != Sending::Open)
     }
 
     /// Records what was received from a side; returns what must be sent on. That is nothing if the
@@ -259,7 +324,23 @@ impl Relay {
     pub fn handle_received<'a>(&mut self, from: RelaySide, bytes: &'a [u8]) -> &'a [u8] {
         let to = self.side_mut(from.other());
         to.delivery.received += bytes.len() as u64;
-        if to.sending == Sending::Open { bytes } else { &[] }
+        if to.sending != Sending::Open {
+            // Unless they were to be dropped.
+            to.delivery.due += if to.faults.is_some() { 0 } else { bytes.len() as u64 };
+            return &[];
+        }
+        match &mut to.faults {
+            Some(faults) if !faults.passes(bytes.len()) => {
+                let before = to.held.len();
+                faults.process(bytes, &mut to.held);
+                to.delivery.due += (to.held.len() - before) as u64;
+                return &[];
+            }
+            Some(faults) => faults.pass(bytes.len()),
+            None => {}
+        }
+        to.delivery.due += bytes.len() as u64;
+        bytes
     }
 
     /// Records that the kernel took the first `sent` of these bytes for a side, and holds the rest.
@@ -300,6 +381,35 @@ impl Relay {
             }
             _ => StreamEnd::Fin,
         };
+        let to = self.side_mut(side.other());
+        if let Some(faults) = &mut to.faults {
+            let before = to.held.len();
+            faults.process_end(&mut to.held);
+            to.delivery.due += (to.held.len() - before) as u64;
+        }
+    }
+
+    /// Whether something that was received waits on purpose, so that [`Relay::pass_gates`] must be
+    /// called.
+    pub fn is_gated(&self) -> bool {
+        self.sides.iter().any(|side| side.is_gated())
+    }
+
+    /// Does what waits on purpose and is due by now.
+    pub fn pass_gates(&mut self, now: Timestamp) {
+        for to in RelaySide::BOTH {
+            let side = self.side_mut(to);
+            let sent = side.delivery.sent;
+            match side.faults.as_mut().and_then(|faults| faults.reached(sent, now)) {
+                Some(Gate::Reset) => {
+                    self.imposed.get_or_insert(ImposedEnd::Reset(to));
+                }
+                Some(Gate::Close) => {
+                    self.imposed.get_or_insert(ImposedEnd::Close);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Records that receiving from a side failed.
@@ -340,10 +450,15 @@ impl Relay {
 
     /// The side to which FIN is to be sent now, if there is one. The caller sends it.
     pub fn poll_shutdown(&mut self) -> Option<RelaySide> {
-        let is_due = |side: &RelaySide| {
-            self.side(side.other()).end == StreamEnd::Fin
-                && self.side(*side).sending == Sending::Open
-                && self.held(*side).is_empty()
+        let is_due = |to: &RelaySide| {
+            let (side, from) = (self.side(*to), self.side(to.other()));
+            let is_passed_on = from.end == StreamEnd::Fin
+                && side.unsent().is_empty()
+                && !side.is_gated()
+                && !side.swallows_fin();
+            let is_imposed = side.gate() == Some(Gate::Finish)
+                || self.imposed == Some(ImposedEnd::Close) && side.sendable().is_empty();
+            side.sending == Sending::Open && (is_passed_on || is_imposed)
         };
         let due = RelaySide::BOTH.into_iter().find(is_due)?;
         let side = self.side_mut(due);
@@ -351,12 +466,25 @@ impl Relay {
         Some(due)
     }
 
-    /// Whether the end is decided: a side failed, or both have sent and got their FIN.
+    /// Whether nothing more goes to a side.
+    fn is_complete(&self, to: RelaySide) -> bool {
+        let side = self.side(to);
+        let is_swallowed = side.swallows_fin() && side.unsent().is_empty() && !side.is_gated();
+        self.side(to.other()).end == StreamEnd::Fin
+            && (side.sending == Sending::Finished || is_swallowed)
+    }
+
+    /// Whether the end is decided: a side failed, both have sent and got their FIN, or a fault ends
+    /// them.
     pub fn is_ending(&self) -> bool {
-        let [client, upstream] = &self.sides;
-        let is_done =
-            |side: &SideState| side.end == StreamEnd::Fin && side.sending == Sending::Finished;
-        self.is_refusal || self.failed_first.is_some() || (is_done(client) && is_done(upstream))
+        self.imposed.is_some()
+            || self.failed_first.is_some()
+            || RelaySide::BOTH.into_iter().all(|side| self.is_complete(side))
+    }
+
+    /// Whether neither side has decided the end.
+    pub fn is_imposed(&self) -> bool {
+        self.imposed.is_some()
     }
 
     /// What to do with both sockets, once there is nothing left to wait for; the client's comes
@@ -370,23 +498,34 @@ impl Relay {
         if !self.is_ending() {
             return None;
         }
-        let mut is_delivered =
-            self.side(RelaySide::Client).end != StreamEnd::None || !self.is_refusal;
+        let mut is_delivered = true;
         let mut acknowledged = 0;
-        for side in RelaySide::BOTH {
-            let (state, other) = (self.side(side), self.side(side.other()));
-            if !state.is_gone() {
-                let left = unacknowledged(side);
-                acknowledged += state.delivery.sent.saturating_sub(left);
-                // What came before a failure of the other side may not have been received yet.
-                let is_unread = other.is_failing && !other.is_gone();
-                is_delivered &= left == 0 && state.unsent().is_empty() && !is_unread;
+        for name in RelaySide::BOTH {
+            let (side, other) = (self.side(name), self.side(name.other()));
+            if side.is_gone() {
+                continue;
             }
+            let left = unacknowledged(name);
+            acknowledged += side.delivery.sent.saturating_sub(left);
+            is_delivered &= match self.imposed {
+                Some(ImposedEnd::Reset(to)) => name != to || left == 0,
+                // What it has sent instead is dropped.
+                Some(ImposedEnd::Close) => left == 0 && side.end != StreamEnd::None,
+                None => {
+                    // What came before a failure of the other side may not have been received yet.
+                    let is_unread = other.is_failing && !other.is_gone();
+                    left == 0 && side.unsent().is_empty() && !is_unread
+                }
+            };
         }
         if !is_delivered && !self.is_given_up(acknowledged, now) {
             return None;
         }
-        Some(RelaySide::BOTH.map(|side| match self.side(side.other()).is_failing {
+        let is_reset = |side: RelaySide| {
+            let other = self.side(side.other());
+            other.is_failing || matches!(self.imposed, Some(ImposedEnd::Reset(_)))
+        };
+        Some(RelaySide::BOTH.map(|side| match is_reset(side) {
             true => RelayClose::Reset,
             false => RelayClose::Close,
         }))
@@ -413,7 +552,12 @@ impl Relay {
 
     /// When to look at the connection again although nothing happens.
     pub fn poll_deadline(&self) -> Timestamp {
-        self.wait.map_or(Timestamp::NEVER, |wait| wait.look_again)
+        let waits = self.wait.map_or(Timestamp::NEVER, |wait| wait.look_again);
+        let opens = self.sides.iter().filter_map(|side| match side.gate() {
+            Some(Gate::Until(time)) => Some(time),
+            _ => None,
+        });
+        opens.min().map_or(waits, |opens| opens.min(waits))
     }
 }
 

@@ -134,6 +134,9 @@ impl<'a> RelayTurn<'a> {
         io: &mut impl RelayIo,
         buffer: &mut [u8],
     ) -> RelayStep {
+        if relay.is_gated() {
+            relay.pass_gates(io.now());
+        }
         for to in RelaySide::BOTH {
             if self.readiness[to.index()].writable && relay.wants_send(to) {
                 self.looked = false;
@@ -167,7 +170,7 @@ impl<'a> RelayTurn<'a> {
     }
 
     fn send_held(&mut self, relay: &mut Relay, io: &mut impl RelayIo, to: RelaySide) -> RelayStep {
-        let held = relay.held(to);
+        let held = relay.sendable(to);
         let len = held.len();
         match io.send(to, held) {
             Ok(sent) => {

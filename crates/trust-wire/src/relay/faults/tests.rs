@@ -1,0 +1,168 @@
+use alloc::vec;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+/// What becomes of a whole stream, byte by byte: the output with its gates, and what happened
+/// where.
+fn model(
+    faults: &[RelayFault],
+    stream: &[u8],
+    ends: bool,
+) -> (Vec<u8>, Vec<(u64, Gate)>, Vec<FiredFault>) {
+    let (mut output, mut gates, mut fired) = (vec![], vec![], vec![]);
+    let (mut drop, mut is_over) = (0_u64, false);
+    let mut changes: Vec<(Vec<u8>, bool)> = vec![];
+    let mut is_found = vec![false; faults.len()];
+    for at in 0..=stream.len() {
+        let mut due: Vec<(usize, &RelayFault)> = vec![];
+        for (index, fault) in faults.iter().enumerate() {
+            let is_due = match &fault.place {
+                FaultPlace::Byte(place) => *place == at as u64,
+                FaultPlace::Match(bytes) => {
+                    let is_here = !bytes.is_empty() && stream[..at].ends_with(bytes);
+                    is_here && !core::mem::replace(&mut is_found[index], true)
+                }
+                FaultPlace::End => false,
+            };
+            if is_due {
+                due.push((fault.rule, fault));
+            }
+        }
+        due.sort_by_key(|(rule, _)| *rule);
+        if at == stream.len() && ends {
+            let at_end = faults.iter().filter(|fault| fault.place == FaultPlace::End);
+            let mut at_end: Vec<_> = at_end.map(|fault| (fault.rule, fault)).collect();
+            at_end.sort_by_key(|(rule, _)| *rule);
+            due.extend(at_end);
+        }
+        for (rule, fault) in due {
+            if is_over {
+                continue;
+            }
+            fired.push(FiredFault { rule, position: at as u64 });
+            let place = output.len() as u64;
+            match &fault.action {
+                FaultAction::Reset => gates.push((place, Gate::Reset)),
+                FaultAction::Finish => gates.push((place, Gate::Finish)),
+                FaultAction::Close => gates.push((place, Gate::Close)),
+                FaultAction::Stall(time) => gates.push((place, Gate::Stall(*time))),
+                FaultAction::Hold => gates.push((place, Gate::Hold)),
+                FaultAction::BlackHole => drop = u64::MAX,
+                FaultAction::Drop(count) => drop = drop.saturating_add(*count),
+                FaultAction::Xor(bytes) => changes.push((bytes.to_vec(), true)),
+                FaultAction::Set(bytes) => changes.push((bytes.to_vec(), false)),
+                FaultAction::Insert(bytes) => output.extend_from_slice(bytes),
+                FaultAction::SwallowFin => {}
+            }
+            is_over = gates.last().is_some_and(|(_, gate): &(u64, Gate)| gate.is_last());
+        }
+        let Some(byte) = stream.get(at) else { break };
+        let mut byte = *byte;
+        for (bytes, is_xor) in &mut changes {
+            if !bytes.is_empty() {
+                let with = bytes.remove(0);
+                byte = if *is_xor { byte ^ with } else { with };
+            }
+        }
+        if is_over {
+        } else if drop > 0 {
+            drop = if drop == u64::MAX { drop } else { drop - 1 };
+        } else {
+            output.push(byte);
+        }
+    }
+    (output, gates, fired)
+}
+
+fn action() -> impl Strategy<Value = FaultAction> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..5).prop_map(Vec::into_boxed_slice);
+    prop_oneof![
+        1 => Just(FaultAction::Reset),
+        1 => Just(FaultAction::Finish),
+        1 => Just(FaultAction::Close),
+        2 => (1..9_u64).prop_map(|time| FaultAction::Stall(Duration::from_millis(time))),
+        1 => Just(FaultAction::Hold),
+        1 => Just(FaultAction::BlackHole),
+        4 => (0..9_u64).prop_map(FaultAction::Drop),
+        4 => bytes().prop_map(FaultAction::Xor),
+        4 => bytes().prop_map(FaultAction::Set),
+        4 => bytes().prop_map(FaultAction::Insert),
+        1 => Just(FaultAction::SwallowFin),
+    ]
+}
+
+fn place() -> impl Strategy<Value = FaultPlace> {
+    let found = prop::collection::vec(0..3_u8, 0..4).prop_map(Vec::into_boxed_slice);
+    prop_oneof![
+        4 => (0..50_u64).prop_map(FaultPlace::Byte),
+        2 => found.prop_map(FaultPlace::Match),
+        1 => Just(FaultPlace::End),
+    ]
+}
+
+fn faults() -> impl Strategy<Value = Vec<RelayFault>> {
+    prop::collection::vec((place(), action()), 0..6).prop_map(|faults| {
+        let numbered = faults.into_iter().enumerate();
+        numbered.map(|(rule, (place, action))| RelayFault { rule, place, action }).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn what_happens_depends_on_the_bytes_and_not_on_how_they_are_cut(
+        faults in faults(),
+        stream in prop::collection::vec(0..3_u8, 0..60),
+        cuts in prop::collection::vec(any::<Index>(), 0..12),
+        ends in any::<bool>(),
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let (mut flow, mut output) = (FaultFlow::new(faults.clone()), vec![]);
+        flow.process(&[], &mut output);
+        for piece in cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]) {
+            if flow.passes(piece.len()) {
+                flow.pass(piece.len());
+                output.extend_from_slice(piece);
+            } else {
+                flow.process(piece, &mut output);
+            }
+        }
+        if ends {
+            flow.process_end(&mut output);
+        }
+        let gates: Vec<(u64, Gate)> = flow.gates.iter().copied().collect();
+        let expected = model(&faults, &stream, ends);
+        prop_assert_eq!((output.clone(), gates, flow.take_fired()), expected);
+        prop_assert_eq!(flow.output, output.len() as u64);
+    }
+}
+
+#[test]
+fn a_fault_that_is_far_away_leaves_bytes_where_they_are() {
+    let far = RelayFault { rule: 0, place: FaultPlace::Byte(1 << 60), action: FaultAction::Reset };
+    let mut flow = FaultFlow::new(vec![far]);
+    assert!(flow.passes(1 << 20));
+    flow.pass(1 << 20);
+    assert!(flow.passes(1 << 30));
+}
+
+#[test]
+fn bytes_are_found_across_pieces_and_only_once() {
+    let found = RelayFault {
+        rule: 7,
+        place: FaultPlace::Match((*b"aab").into()),
+        action: FaultAction::Insert((*b"!").into()),
+    };
+    let (mut flow, mut output) = (FaultFlow::new(vec![found]), vec![]);
+    for piece in [&b"xa"[..], b"aa", b"b aab"] {
+        flow.process(piece, &mut output);
+    }
+    assert_eq!(output, b"xaaab! aab");
+    assert_eq!(flow.take_fired(), [FiredFault { rule: 7, position: 5 }]);
+}
