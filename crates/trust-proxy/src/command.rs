@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
-use clap::{Arg, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use trust_cli::approach::Approach;
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::descriptor;
@@ -11,7 +11,9 @@ use trust_cli::error_map;
 use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::level::Level;
+use trust_cli::listen_place::ListenPlace;
 use trust_cli::listening::loop_failed;
+use trust_cli::random::random_seed;
 use trust_cli::resolve::literal_addresses;
 use trust_cli::service::exit_code;
 use trust_cli::signals::{SignalPipe, Stopped};
@@ -25,17 +27,21 @@ use crate::engine::{ListeningPair, RelayConfig, RelayEnded, RelayLoop, ServiceSi
 use crate::events::ProxyEvents;
 use crate::options::{NAME, ProxyOptions, SETTINGS};
 use crate::pairs::ProxyPair;
+use crate::rules::{self, Rule, Rules};
 
 const INTRODUCTION: &str = "\
 Relays between clients and a server, and logs how each connection lived and
 ended. A FIN is passed on as a half-close after the last byte, a RST as a RST
-once what came before it was delivered.
+once what came before it was delivered. Rules make faults happen at exact
+places of a stream.
 
 Examples:
   Between clients of port 7000 on this host and a server:
     trustctl proxy 7000 db.example:5432
   For other hosts too, in front of a unix socket:
     trustctl proxy '*:7000' unix:/run/app.sock
+  Cut the server's stream after 1,000 bytes, of every third connection:
+    trustctl proxy 7000 localhost:9900 --fault 'conn every 3: rst @ byte 1000 down'
 
 docs/PROXY.md explains what is passed on, and how.
 ";
@@ -46,6 +52,14 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// A client's connection and the upstream's.
 const DESCRIPTORS_PER_CLIENT: u64 = 2;
+
+const RULE_HELP: &str = "\
+A fault, and where it happens: 'rst @ byte 1000 down'; may be repeated
+
+[conn WHICH:] ACTION [@ PLACE] [up|down]. WHICH is N, N..M or every N. ACTION is
+rst, fin early, close, stall TIME, hold, black-hole, drop N bytes, flip N bits,
+xor 0xHEX, set BYTES, insert BYTES, swallow fin, accept-rst or accept-silent.
+PLACE is byte N, match BYTES, eof or connect. docs/PROXY.md explains them.";
 
 /// The command.
 pub const ENTRY: Entry = Entry {
@@ -65,9 +79,17 @@ fn arguments() -> Vec<Arg> {
     vec![
         Arg::new("words")
             .value_names(["LISTEN", "UPSTREAM"])
-            .help("Where to listen, and the server: PORT, HOST:PORT, unix:PATH or unix:@NAME each")
+            .help("Where to listen, and the server: PORT, HOST:PORT or unix:PATH")
             .value_parser(value_parser!(OsString))
             .num_args(0..=2),
+        Arg::new("fault")
+            .long("fault")
+            .value_name("RULE")
+            .help("A fault and its place: 'rst @ byte 7 up'")
+            .long_help(RULE_HELP)
+            .help_heading("Faults")
+            .value_parser(value_parser!(OsString))
+            .action(ArgAction::Append),
     ]
 }
 
@@ -90,6 +112,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     {
         return context.end(stopped);
     }
+    let rules = all_rules(context.matches, &options)?;
+    check_against(&rules, &pairs)?;
     let max_clients = allowed_clients(options.max_clients, context.log);
     let listening = pairs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let config = RelayConfig {
@@ -106,22 +130,60 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         stats: SignalPipe::user1().map_err(|error| loop_failed(&error))?,
         log_file: context.log_file,
         hangup_ends: io::stdin().is_terminal(),
+        first: None,
     };
-    let relay =
-        RelayLoop::new(config, listening, &events, signals).map_err(|error| loop_failed(&error))?;
     for (own, pair) in addresses.iter().zip(&pairs) {
         events.write_listening(own, &pair.upstream);
     }
-    events.write_start(&addresses[0], pairs.len(), max_clients);
+    events.write_start(&addresses[0], pairs.len(), &rules, max_clients);
+    let relay = RelayLoop::new(config, listening, rules, &events, signals)
+        .map_err(|error| loop_failed(&error))?;
     let ended = relay.run().map_err(|error| loop_failed(&error))?;
-    let RelayEnded { totals, uptime, signal, listener_failed } = ended;
+    let RelayEnded { totals, rules, uptime, signal, listener_failed } = ended;
+    rules.unfired().for_each(|rule| events.write_unfired(rule));
     events.write_stop(&totals, uptime);
     if let Some(errno) = listener_failed {
         let name = error_map::errno_name(errno);
         let exit = error_map::find(errno, Operation::Accept).exit.unwrap_or(ExitCode::OsLimit);
         return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
     }
-    Ok(exit_code(signal, totals.cut > 0))
+    match exit_code(signal, totals.cut > 0) {
+        ExitCode::Success if options.fail_if_unfired && rules.unfired().next().is_some() => {
+            Ok(ExitCode::Negative)
+        }
+        exit => Ok(exit),
+    }
+}
+
+/// The rules of the command line, and then those of the file.
+fn all_rules(matches: &ArgMatches, options: &ProxyOptions) -> Result<Rules, Failure> {
+    let mut rules = vec![];
+    for text in matches.get_many::<OsString>("fault").unwrap_or_default() {
+        let text = text.to_string_lossy();
+        let rule = Rule::parse(&text);
+        rules.push(rule.map_err(|error| error.failure(ExitCode::Usage, "--fault", &text))?);
+    }
+    if let Some(path) = &options.faults {
+        rules.extend(rules::read_file(path)?);
+    }
+    Ok(Rules::new(rules, options.seed.unwrap_or_else(random_seed)))
+}
+
+/// Refuses rules that need a RST where there may be a unix socket, which has none.
+fn check_against(rules: &Rules, pairs: &[ProxyPair]) -> Result<(), Failure> {
+    let Some(rule) = rules.iter().find(|rule| rule.resets()) else { return Ok(()) };
+    let is_unix =
+        |pair: &&ProxyPair| matches!(pair.listen, ListenPlace::Unix(_)) || pair.upstream.is_unix();
+    match pairs.iter().find(is_unix) {
+        None => Ok(()),
+        Some(ProxyPair { listen, upstream }) => {
+            let message = format!(
+                "the rule '{rule}' cannot be used with {listen} and {upstream}: a unix socket has \
+                 no RST"
+            );
+            Err(Failure::new(ExitCode::Usage, message))
+        }
+    }
 }
 
 fn addresses_of(pair: &ListeningPair) -> Vec<Address> {

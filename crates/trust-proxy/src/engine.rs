@@ -36,6 +36,7 @@ use crate::engine::sockets::RelaySockets;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
 use crate::options::ConnectFailure;
 use crate::resolver::Resolver;
+use crate::rules::{Direction, Rules};
 
 /// Bytes received at once. What the receiver does not take of them is all that is held for it.
 const RECEIVE_LEN: usize = 64 * 1024;
@@ -81,12 +82,15 @@ pub(crate) struct ServiceSignals<'a> {
     pub(crate) log_file: Option<&'a Path>,
     /// SIGHUP asks for an end, as it does from a terminal.
     pub(crate) hangup_ends: bool,
+    /// The first one that asked for an end.
+    pub(crate) first: Option<Signal>,
 }
 
 /// How the proxy ended.
 #[derive(Debug)]
 pub(crate) struct RelayEnded {
     pub(crate) totals: RelayTotals,
+    pub(crate) rules: Rules,
     pub(crate) uptime: Duration,
     /// The first signal that asked for an end.
     pub(crate) signal: Option<Signal>,
@@ -128,9 +132,9 @@ pub(crate) struct RelayLoop<'a> {
     config: RelayConfig,
     events: &'a ProxyEvents,
     signals: ServiceSignals<'a>,
-    first_signal: Option<Signal>,
     lifecycle: RelayLifecycle,
     totals: RelayTotals,
+    rules: Rules,
     buffer: Box<[u8]>,
     now: Timestamp,
 }
@@ -183,6 +187,7 @@ impl<'a> RelayLoop<'a> {
     pub(crate) fn new(
         config: RelayConfig,
         pairs: Vec<ListeningPair>,
+        rules: Rules,
         events: &'a ProxyEvents,
         signals: ServiceSignals<'a>,
     ) -> io::Result<RelayLoop<'a>> {
@@ -205,9 +210,9 @@ impl<'a> RelayLoop<'a> {
             config,
             events,
             signals,
-            first_signal: None,
             lifecycle: RelayLifecycle::Open,
             totals: RelayTotals::default(),
+            rules,
             buffer: vec![0; RECEIVE_LEN].into(),
             now: clock.now(),
         })
@@ -243,8 +248,9 @@ impl<'a> RelayLoop<'a> {
         let RelayTotals { drained, cut, .. } = self.totals;
         self.events.observe(&Event::DrainDone { drained, cut });
         let uptime = self.uptime();
-        let listener_failed = self.listeners.failed;
-        Ok(RelayEnded { totals: self.totals, uptime, signal: self.first_signal, listener_failed })
+        let (signal, listener_failed) = (self.signals.first, self.listeners.failed);
+        let RelayLoop { totals, rules, .. } = self;
+        Ok(RelayEnded { totals, rules, uptime, signal, listener_failed })
     }
 
     fn uptime(&self) -> Duration {
@@ -341,16 +347,35 @@ impl<'a> RelayLoop<'a> {
             }
         };
         let deadline = relayed.relay.poll_deadline();
+        if relayed.is_faulted {
+            self.report_faults(key);
+        }
+        let RelayStage::Relaying(relayed) = &self.clients.table[key].stage else { return };
         match closed {
             None => self.clients.arm(key, deadline),
             Some(close) => {
                 let reason = match relayed.relay.failed_first() {
                     Some(RelaySide::Client) => RelayReason::ClientFailed,
                     Some(RelaySide::Upstream) => RelayReason::UpstreamFailed,
+                    None if relayed.relay.is_imposed() && relayed.is_faulted => RelayReason::Fault,
                     None if relayed.upstream.is_none() => RelayReason::ConnectFailed,
                     None => RelayReason::Fin,
                 };
                 self.close(key, close, reason);
+            }
+        }
+    }
+
+    /// Reports what rules have done to a client since the last turn.
+    fn report_faults(&mut self, key: usize) {
+        let client = &mut self.clients.table[key];
+        let name = client.name();
+        let RelayStage::Relaying(relayed) = &mut client.stage else { return };
+        for receiver in RelaySide::BOTH {
+            for fired in relayed.relay.take_fired(receiver) {
+                let rule = self.rules.note_fired(fired.rule);
+                let place = (Direction::towards(receiver), fired.position);
+                self.events.write_fault(&name, &rule, Some(place));
             }
         }
     }
@@ -399,9 +424,9 @@ impl<'a> RelayLoop<'a> {
                 handle_hangup(&self.events.log, self.signals.log_file);
                 continue;
             }
-            let is_first = self.first_signal.is_none();
+            let is_first = self.signals.first.is_none();
             note_signal(&self.events.log, signal, if is_first { "shutdown" } else { "cut" });
-            self.first_signal = self.first_signal.or(Some(signal));
+            self.signals.first = self.signals.first.or(Some(signal));
             self.drain();
             if !is_first {
                 self.cut(RelayReason::SecondSignal);

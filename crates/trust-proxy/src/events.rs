@@ -14,6 +14,8 @@ use trust_net::{Address, Event, Observer, Peer};
 use trust_wire::ErrnoClass;
 use trust_wire::relay::StreamEnd;
 
+use crate::rules::{Direction, Rule, Rules};
+
 /// Why a relayed connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RelayReason {
@@ -25,6 +27,8 @@ pub(crate) enum RelayReason {
     UpstreamFailed,
     /// No address of the upstream answered.
     ConnectFailed,
+    /// A fault rule ended it.
+    Fault,
     /// The proxy is stopping, and the time for that is over.
     DrainTimeout,
     /// The proxy was told a second time to stop.
@@ -38,6 +42,7 @@ impl RelayReason {
             RelayReason::ClientFailed => "client_failed",
             RelayReason::UpstreamFailed => "upstream_failed",
             RelayReason::ConnectFailed => "connect_failed",
+            RelayReason::Fault => "fault",
             RelayReason::DrainTimeout => "drain_timeout",
             RelayReason::SecondSignal => "second_signal",
         }
@@ -130,12 +135,20 @@ impl ProxyEvents {
         event.field("upstream", &format_args!("{upstream}")).write();
     }
 
-    pub(crate) fn write_start(&self, first: &[Address], pairs: usize, max_clients: usize) {
-        with_first(self.log.event(Level::Info, "proxy_start"), first)
-            .field("pairs", &pairs)
-            .field("max_clients", &max_clients)
-            .field("pid", &std::process::id())
-            .write();
+    pub(crate) fn write_start(
+        &self,
+        first: &[Address],
+        pairs: usize,
+        rules: &Rules,
+        max_clients: usize,
+    ) {
+        let event = with_first(self.log.event(Level::Info, "proxy_start"), first);
+        let event = event.field("pairs", &pairs);
+        let event = match rules.len() {
+            0 => event,
+            count => event.field("rules", &count).field("seed", &rules.seed()),
+        };
+        event.field("max_clients", &max_clients).field("pid", &std::process::id()).write();
     }
 
     fn client_event(
@@ -175,6 +188,28 @@ impl ProxyEvents {
             .field("upstream", &format_args!("{upstream}"))
             .field("message", &failure.message)
             .write();
+    }
+
+    /// A rule has happened to a client, after so many bytes of a direction, or at accept.
+    pub(crate) fn write_fault(
+        &self,
+        client: &ClientName,
+        rule: &str,
+        place: Option<(Direction, u64)>,
+    ) {
+        let event = self.client_event(Level::Warn, "fault", client).field("rule", rule);
+        match place {
+            None => event.write(),
+            Some((direction, byte)) => {
+                event.field("direction", direction.word()).field("byte", &byte).write();
+            }
+        }
+    }
+
+    /// A rule has never happened.
+    pub(crate) fn write_unfired(&self, rule: &Rule) {
+        let event = self.log.event(Level::Warn, "fault_unfired");
+        event.field("rule", &format_args!("{rule}")).write();
     }
 
     pub(crate) fn write_close(

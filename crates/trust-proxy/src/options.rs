@@ -16,33 +16,43 @@ options! {
     /// Options of `trustctl proxy`, one field per flag.
     pub(crate) struct ProxyOptions of "proxy" {
         group "Endpoints"
-        /// Where to listen, in place of the first argument
-        ///
-        /// A port alone is one of 127.0.0.1 and ::1; *:PORT is one of all interfaces. Port 0 takes
-        /// a free one, which proxy_start reports.
-        LISTEN listen: ListenPlace, LISTEN_PLACE;
-        /// The server to connect to for each client, in place of the second argument
-        UPSTREAM upstream: Target, UPSTREAM_WORD;
         /// File with a place to listen and an upstream per line
         ///
         /// The two are separated by blanks; empty lines, and what follows a #, are ignored.
         PAIRS pairs: PathBuf, values::FILE;
-        /// Exit at the start if an upstream cannot be resolved or reached
+        /// Exit at once if an upstream cannot be reached
         ///
-        /// Otherwise each client whose upstream cannot be reached is told so by an event.
+        /// Or cannot be resolved. Otherwise each client whose upstream cannot be reached is told so
+        /// by an event.
         CHECK_UPSTREAM check_upstream: bool = off, values::SWITCH;
 
+        group "Faults"
+        /// File of fault rules, one per line
+        ///
+        /// They come after those of --fault. Empty lines, and those that begin with a #, are
+        /// ignored.
+        FAULTS faults: PathBuf, values::FILE;
+        /// Seed of random choices in rules [default: random]
+        SEED seed: u64, values::SEED;
+        /// Exit with 1 if a rule never happened
+        ///
+        /// A test that tested nothing should be visible. Without this, such rules are only
+        /// reported.
+        FAIL_IF_UNFIRED fail_if_unfired: bool = off, values::SWITCH;
+
         group "Limits"
-        /// Longest time from accept to a connection to the upstream, over all its addresses
+        /// Longest time until the upstream is reached
+        ///
+        /// From accept, over all of its addresses.
         CONNECT_TIMEOUT connect_timeout: Duration = "5s", values::LIMIT;
-        /// What a client gets whose upstream cannot be reached: reset or close
+        /// What clients get then: reset or close
         CONNECT_FAILURE connect_failure: ConnectFailure = "reset",
             ValueKind::of_text("ENDING", "reset or close", ConnectFailure::parse);
-        /// Longest wait for delivery without progress before a close or a reset is passed on
+        /// Longest wait for delivery without progress
         ///
-        /// Five times that in all.
+        /// Before a close or a reset is passed on; five times that in all.
         LINGER_TIMEOUT linger_timeout: Duration = "2s", values::DELAY;
-        /// Time for connections to end by themselves after SIGTERM or SIGINT
+        /// Time to end after SIGTERM or SIGINT
         ///
         /// Containers are usually killed after 10s.
         DRAIN_TIMEOUT drain_timeout: Duration = "8s", values::DELAY;
@@ -50,6 +60,15 @@ options! {
         ///
         /// [default: what the descriptor limit allows, two for each client]
         MAX_CLIENTS max_clients: u64, values::COUNT;
+
+        rare "Arguments as settings"
+        /// Where to listen, in place of the first argument
+        ///
+        /// A port alone is one of 127.0.0.1 and ::1; *:PORT is one of all interfaces. Port 0 takes
+        /// a free one, which proxy_start reports.
+        LISTEN listen: ListenPlace, LISTEN_PLACE;
+        /// The server to connect to for each client, in place of the second argument
+        UPSTREAM upstream: Target, UPSTREAM_WORD;
     }
 }
 

@@ -191,7 +191,9 @@ impl RelayLoop<'_> {
             is_queued: false,
             armed: Timestamp::NEVER,
         });
-        self.dial(key);
+        if !self.is_faulted_at_connect(key) {
+            self.dial(key);
+        }
     }
 
     /// Turns a client away.

@@ -47,6 +47,8 @@ pub(super) struct Relayed {
     /// `None`: it could not be reached.
     pub(super) upstream: Option<ClientStream>,
     pub(super) family: Family,
+    /// Rules are for it.
+    pub(super) is_faulted: bool,
 }
 
 impl RelayedClient {
@@ -180,7 +182,7 @@ impl RelayedClient {
         let fin = u64::from(relayed.relay.is_fin_sent(side));
         let unacknowledged = unacknowledged.saturating_sub(fin).min(delivery.sent);
         let unreceived = self.socket(side.other()).map_or(0, socket::unread);
-        delivery.received - (delivery.sent - unacknowledged) + unreceived
+        delivery.due - (delivery.sent - unacknowledged) + unreceived
     }
 
     /// Closes its sockets.

@@ -15,7 +15,9 @@ use trust_cli::wait::left;
 use trust_net::Address;
 use trust_net::address::Family;
 use trust_net::socket::{self, AcceptedOptions};
-use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
+use trust_wire::relay::{
+    FaultAction, FaultPlace, Relay, RelayClose, RelayFault, RelaySide, StreamEnd,
+};
 use trust_wire::{ErrnoClass, Timestamp};
 
 use super::RelayLoop;
@@ -25,6 +27,7 @@ use crate::engine::{INTEREST, token};
 use crate::events::RelayReason;
 use crate::options::ConnectFailure;
 use crate::resolver::Lookup;
+use crate::rules::{Direction, RuleAction};
 
 /// How long a client waits for the next attempt if descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -177,9 +180,38 @@ impl RelayLoop<'_> {
         let local = socket::local_address(stream.as_fd()).ok();
         let client = &mut self.clients.table[key];
         self.events.write_connect(&client.name(), &address, local.as_ref(), took);
-        let relay = Relay::new(self.config.linger_timeout);
-        client.stage = RelayStage::Relaying(Relayed { relay, upstream: Some(stream), family });
+        let mut relay = Relay::new(self.config.linger_timeout);
+        let mut is_faulted = false;
+        for direction in [Direction::Up, Direction::Down] {
+            let faults = self.rules.faults(client.id, direction);
+            is_faulted |= !faults.is_empty();
+            relay.arm(direction.receiver(), faults);
+        }
+        let upstream = Some(stream);
+        client.stage = RelayStage::Relaying(Relayed { relay, upstream, family, is_faulted });
         self.give_turn(key);
+    }
+
+    /// Does what the rules say of a client that was just accepted; whether they leave nothing else
+    /// to do.
+    pub(super) fn is_faulted_at_connect(&mut self, key: usize) -> bool {
+        let client = &self.clients.table[key];
+        let (id, name) = (client.id, client.name());
+        let Some((number, action)) = self.rules.at_connect(id) else { return false };
+        let is_reset = *action == RuleAction::AcceptReset;
+        let rule = self.rules.note_fired(number);
+        self.events.write_fault(&name, &rule, None);
+        if is_reset {
+            self.close(key, [RelayClose::Reset; 2], RelayReason::Fault);
+        } else {
+            // Nothing is received from it, and so nothing of its end is seen but a RST.
+            let mut relay = Relay::new(self.config.linger_timeout);
+            let (place, action) = (FaultPlace::Byte(0), FaultAction::Hold);
+            relay.arm(RelaySide::Upstream, vec![RelayFault { rule: number, place, action }]);
+            let relayed = Relayed { relay, upstream: None, family: Family::Ip, is_faulted: false };
+            self.clients.table[key].stage = RelayStage::Relaying(relayed);
+        }
+        true
     }
 
     /// Ends a client whose upstream cannot be reached.
@@ -193,7 +225,8 @@ impl RelayLoop<'_> {
             }
             ConnectFailure::Close => {
                 let relay = Relay::refusal(self.config.linger_timeout);
-                let relayed = Relayed { relay, upstream: None, family: Family::Ip };
+                let (upstream, family) = (None, Family::Ip);
+                let relayed = Relayed { relay, upstream, family, is_faulted: false };
                 client.stage = RelayStage::Relaying(relayed);
                 self.give_turn(key);
             }

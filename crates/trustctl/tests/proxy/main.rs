@@ -3,6 +3,7 @@
 
 mod command;
 mod connecting;
+mod faults;
 mod limits;
 mod others;
 mod proxy;

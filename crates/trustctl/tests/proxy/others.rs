@@ -11,8 +11,8 @@ use crate::proxy::Proxy;
 /// Longer than a whole check takes on a busy machine.
 const CHECK_DEADLINE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// How often a case is tried that says something else through the proxy: on a busy machine a few are
-/// inconclusive now and then.
+/// How often a case is tried that says something else through the proxy: on a busy machine a few
+/// are inconclusive now and then.
 const LOOKS: u32 = 3;
 
 #[test]

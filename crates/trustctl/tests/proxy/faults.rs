@@ -1,0 +1,286 @@
+//! Faults at exact places, and what is said of them.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use trust_testkit::event;
+use trust_testkit::files::Files;
+use trust_testkit::kernel;
+use trust_testkit::peer::{Peer, pattern};
+use trust_testkit::program::Home;
+
+use crate::proxy::{Proxy, Through, accept, upstream};
+
+/// A connection through a proxy with these rules.
+fn through(rules: &[&str]) -> Through {
+    Through::start(&rules.iter().flat_map(|rule| ["--fault", rule]).collect::<Vec<_>>())
+}
+
+/// Checks that a rule is reported for a client, with its place.
+#[track_caller]
+fn is_reported(proxy: &Proxy, client: &Peer, rule: &str, direction: &str, byte: u64) {
+    let peer = client.address().to_string();
+    let fault =
+        proxy.event("fault", |event| event.text("peer") == peer && event.text("rule") == rule);
+    assert_eq!((fault.text("direction"), fault.count("byte")), (direction, byte), "{fault:?}");
+}
+
+#[test]
+fn a_reset_comes_after_exactly_the_bytes_before_its_place() {
+    let rule = "rst @ byte 70001 down";
+    let Through { proxy, mut client, mut server } = through(&[rule]);
+    let answer = pattern(100_000);
+    server.send(&answer);
+    client.receives(&answer[..70_001]);
+    client.receives_reset();
+    server.receives_reset();
+    is_reported(&proxy, &client, rule, "down", 70_001);
+    proxy.ends(client.address(), "fault", ["open", "rst", "open", "rst"]);
+    proxy.stop();
+}
+
+#[test]
+fn a_reset_does_not_wait_for_the_next_byte() {
+    let Through { proxy, mut client, mut server } = through(&["rst @ byte 8 up"]);
+    client.send(b"question");
+    server.receives(b"question");
+    server.receives_reset();
+    client.receives_reset();
+    proxy.stop();
+}
+
+#[test]
+fn an_early_fin_leaves_the_other_direction_alone() {
+    let Through { proxy, mut client, mut server } = through(&["fin early @ byte 3 down"]);
+    server.send(b"answer");
+    client.receives_to_end(b"ans");
+    client.send(b"still there");
+    server.receives(b"still there");
+    server.send(b" and so on");
+    client.half_close();
+    server.receives_end();
+    server.half_close();
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert_eq!((close.count("bytes_down"), close.count("undelivered_down")), (16, 0));
+    client.has_no_error();
+    proxy.stop();
+}
+
+#[test]
+fn a_close_ends_both_directions_in_order() {
+    let Through { proxy, mut client, mut server } = through(&["close @ byte 3 down"]);
+    server.send(b"answer");
+    client.receives_to_end(b"ans");
+    server.receives_end();
+    client.half_close();
+    server.half_close();
+    proxy.ends(client.address(), "fault", ["fin", "fin", "fin", "fin"]);
+    client.has_no_error();
+    proxy.stop();
+}
+
+#[test]
+fn a_stall_is_never_shorter_and_loses_nothing() {
+    let Through { proxy, mut client, mut server } = through(&["stall 300ms @ byte 1000 down"]);
+    let answer = pattern(200_000);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            server.send(&answer);
+            server.half_close();
+        });
+        client.receives(&answer[..1000]);
+        client.receives_to_end(&answer[1000..]);
+    });
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    client.half_close();
+    server.receives_end();
+    proxy.stop();
+}
+
+#[test]
+fn bytes_are_changed_dropped_and_added_at_their_places() {
+    let rules = ["set \"XY\" @ byte 1 up", "drop 2 bytes @ byte 4 up", "insert \"!\" @ byte 7 up"];
+    let more = ["xor 0x20 @ match \"hi\" up", "insert \"END\" @ eof up"];
+    let Through { proxy, mut client, mut server } = through(&[&rules[..], &more[..]].concat());
+    for byte in b"abcdefghijk" {
+        client.send(&[*byte]);
+    }
+    client.half_close();
+    server.receives_to_end(b"aXYdg!hiJkEND");
+    server.half_close();
+    client.receives_end();
+    is_reported(&proxy, &client, "xor 0x20 @ match \"hi\" up", "up", 9);
+    is_reported(&proxy, &client, "insert \"END\" @ eof up", "up", 11);
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert_eq!((close.count("bytes_up"), close.count("undelivered_up")), (11, 0));
+    proxy.stop();
+}
+
+#[test]
+fn a_flipped_bit_is_the_same_for_the_same_seed() {
+    let flipped = |seed: &str| {
+        let rule = ["--fault", "flip 1 bit @ byte 2 up", "--seed", seed];
+        let Through { proxy: _proxy, mut client, server } = Through::start(&rule);
+        client.send(b"aaaa");
+        let mut got = [0; 4];
+        std::io::Read::read_exact(&mut server.stream(), &mut got).expect("four bytes");
+        got
+    };
+    let first = flipped("7");
+    assert_eq!((first[0], first[1], first[3]), (b'a', b'a', b'a'));
+    assert_eq!((first[2] ^ b'a').count_ones(), 1);
+    assert_eq!(flipped("7"), first);
+    assert!((8..40).any(|seed| flipped(&seed.to_string()) != first));
+}
+
+#[test]
+fn a_black_hole_takes_everything_and_says_nothing() {
+    let Through { proxy, mut client, mut server } = through(&["black-hole @ byte 4 up"]);
+    client.send(b"gone is all this");
+    client.half_close();
+    server.receives(b"gone");
+    server.send(b"answer");
+    server.half_close();
+    client.receives_to_end(b"answer");
+    // Only the close shows it to the server.
+    server.receives_end();
+    proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    proxy.stop();
+}
+
+#[test]
+fn what_is_held_stays_and_the_sender_is_slowed_down() {
+    let Through { proxy, client, mut server } = through(&["hold @ byte 4 up"]);
+    let bytes = pattern(65_536);
+    let mut idle_looks = 0;
+    kernel::wait_until("nothing being taken", || {
+        idle_looks = if client.sends_what_fits(&bytes) == 0 { idle_looks + 1 } else { 0 };
+        idle_looks > 20
+    });
+    server.receives(&bytes[..4]);
+    let peer = client.address();
+    client.reset();
+    server.receives_reset();
+    proxy.ends(peer, "client_failed", ["rst", "none", "open", "rst"]);
+    proxy.stop();
+}
+
+#[test]
+fn a_swallowed_fin_never_comes() {
+    let Through { proxy, mut client, mut server } = through(&["swallow fin up"]);
+    client.send(b"question");
+    client.half_close();
+    server.receives(b"question");
+    server.stream().set_read_timeout(Some(Duration::from_millis(200))).expect("a limit");
+    let outcome = std::io::Read::read(&mut server.stream(), &mut [0]);
+    assert_eq!(outcome.map_err(|error| error.kind()), Err(std::io::ErrorKind::WouldBlock));
+    server.half_close();
+    client.receives_end();
+    proxy.event_about(client.address(), "proxy_close");
+    proxy.stop();
+}
+
+#[test]
+fn rules_are_for_the_connections_that_they_name() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let rules =
+        ["--fault", "conn 1: accept-rst @ connect", "--fault", "conn every 3: rst @ byte 1 up"];
+    let proxy = Proxy::start(address, &rules);
+    let mut client = proxy.client();
+    client.receives_reset();
+    proxy.ends(client.address(), "fault", ["open", "rst", "open", "none"]);
+    for number in 2..=4 {
+        let mut client = proxy.client();
+        let mut server = accept(&listener);
+        client.send(b"question");
+        if number == 3 {
+            client.receives_reset();
+        } else {
+            server.receives(b"question");
+            client.half_close();
+            server.receives_end();
+        }
+    }
+    drop(listener);
+    proxy.signal(Signal::TERM);
+    let events = proxy.has_stopped(0);
+    let faults = event::named(&events, "fault");
+    let numbers: Vec<u64> = faults.iter().map(|fault| fault.count("conn")).collect();
+    assert_eq!(numbers, [1, 3]);
+}
+
+#[test]
+fn a_silent_proxy_accepts_and_does_nothing() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let proxy = Proxy::start(address, &["--fault", "accept-silent @ connect"]);
+    let mut client = proxy.client();
+    client.send(b"question");
+    client.is_received();
+    listener.set_nonblocking(true).expect("set O_NONBLOCK");
+    proxy.event_about(client.address(), "fault");
+    assert!(listener.accept().is_err(), "the upstream is not connected to");
+    let peer = client.address();
+    client.reset();
+    proxy.event_about(peer, "proxy_close");
+    proxy.stop();
+}
+
+#[test]
+fn rules_that_never_happened_are_named_and_can_fail_the_run() {
+    let rules = ["--fault", "rst @ byte 1000 up", "--fault", "set \"x\" @ byte 0 up"];
+    for (flags, code) in [(&[][..], 0), (&["--fail-if-unfired"][..], 1)] {
+        let Through { proxy, mut client, mut server } =
+            Through::start(&[&rules[..], flags].concat());
+        client.send(b"abc");
+        server.receives(b"xbc");
+        drop((client, server));
+        proxy.event("proxy_close", |_| true);
+        proxy.signal(Signal::TERM);
+        let events = proxy.has_stopped(code);
+        let unfired = event::only(&events, "fault_unfired");
+        assert_eq!(unfired.text("rule"), "rst @ byte 1000 up");
+    }
+}
+
+#[test]
+fn rules_come_from_a_file_too() {
+    let files = Files::new();
+    let path = files.write("rules", "# one\n\nset \"x\" @ byte 0 up\n  insert \"#\" @ eof up\n");
+    let Through { proxy: _proxy, mut client, mut server } = Through::start(&["--faults", &path]);
+    client.send(b"abc");
+    client.half_close();
+    server.receives_to_end(b"xbc#");
+}
+
+#[test]
+fn a_wrong_rule_is_shown_with_a_caret() {
+    let refused = |arguments: &[&str], code| {
+        let arguments = [&["proxy", "0", "localhost:7"][..], arguments].concat();
+        Home::new().trustctl(arguments).run().exits_with(code).stderr
+    };
+    let told = refused(&["--fault", "rst @ bite 7 down"], 64);
+    let expected = "error: --fault: invalid fault rule: expected a place: byte N, match BYTES, eof \
+                    or connect\nhint: rst @ bite 7 down\n            ^\n";
+    assert_eq!(told, expected);
+    let files = Files::new();
+    let path = files.write("rules", "hold\nrst @ byte x\n");
+    let told = refused(&["--faults", &path], 65);
+    assert!(told.contains("rules', line 2: invalid fault rule: expected how many bytes"), "{told}");
+    let told = refused(&["--faults", "/nowhere/at-all"], 74);
+    assert!(told.contains("cannot read '/nowhere/at-all'"), "{told}");
+    fs::metadata("/nowhere").expect_err("it is nowhere");
+}
+
+#[test]
+fn a_rule_that_needs_a_reset_is_refused_with_a_unix_socket() {
+    for words in [["unix:/tmp/nowhere.sock", "localhost:7"], ["0", "unix:/tmp/nowhere.sock"]] {
+        let arguments = [&["proxy"], &words[..], &["--fault", "rst @ byte 1"]].concat();
+        let refused = Home::new().trustctl(arguments).run().exits_with(64);
+        refused.complains_about(&["the rule 'rst @ byte 1' cannot be used", "has no RST"]);
+    }
+}
