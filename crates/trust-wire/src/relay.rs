@@ -19,7 +19,9 @@ mod turn;
 
 use self::faults::{FaultFlow, Gate};
 
-pub use self::faults::{FaultAction, FaultPlace, FiredFault, RelayFault};
+pub use self::faults::{
+    FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
+};
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 
 /// The longest wait for delivery in all, as a multiple of the limit on waiting without progress:
@@ -227,17 +229,27 @@ impl Relay {
         Relay { sides, linger_timeout, failed_first: None, imposed: None, wait: None }
     }
 
-    /// Has these faults happen to what goes to a side, from its first byte on. To be called before
-    /// anything is received.
-    pub fn arm(&mut self, to: RelaySide, faults: Vec<RelayFault>) {
-        if faults.is_empty() {
+    /// Has these faults happen to what goes to a side, from its first byte on, and counts its
+    /// frames if there is a format. To be called before anything is received.
+    pub fn arm(&mut self, to: RelaySide, faults: Vec<RelayFault>, format: Option<FrameFormat>) {
+        if faults.is_empty() && format.is_none() {
             return;
         }
         let side = self.side_mut(to);
-        let mut flow = Box::new(FaultFlow::new(faults));
+        let mut flow = Box::new(FaultFlow::new(faults, format));
         flow.process(&[], &mut side.held);
         side.delivery.due = side.held.len() as u64;
         side.faults = Some(flow);
+    }
+
+    /// How many whole frames came for a side; `None` without a format.
+    pub fn frames(&self, to: RelaySide) -> Option<u64> {
+        self.side(to).faults.as_ref()?.frames()
+    }
+
+    /// Where the frames of what goes to a side stopped making sense, once.
+    pub fn take_lost(&mut self, to: RelaySide) -> Option<LostFraming> {
+        self.side_mut(to).faults.as_mut()?.take_lost()
     }
 
     /// The faults of what goes to a side that have happened since the last call.
@@ -329,15 +341,13 @@ impl Relay {
             to.delivery.due += if to.faults.is_some() { 0 } else { bytes.len() as u64 };
             return &[];
         }
-        match &mut to.faults {
-            Some(faults) if !faults.passes(bytes.len()) => {
-                let before = to.held.len();
-                faults.process(bytes, &mut to.held);
-                to.delivery.due += (to.held.len() - before) as u64;
-                return &[];
-            }
-            Some(faults) => faults.pass(bytes.len()),
-            None => {}
+        if let Some(faults) = &mut to.faults
+            && !faults.pass(bytes)
+        {
+            let before = to.held.len();
+            faults.process(bytes, &mut to.held);
+            to.delivery.due += (to.held.len() - before) as u64;
+            return &[];
         }
         to.delivery.due += bytes.len() as u64;
         bytes

@@ -10,9 +10,13 @@ use core::time::Duration;
 
 use crate::time::Timestamp;
 
+mod frames;
 mod search;
 
+use self::frames::{FrameEvent, FrameTracker};
 use self::search::Search;
+
+pub use self::frames::{FrameFormat, LostFraming};
 
 /// A fault of one direction of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +36,28 @@ pub enum FaultPlace {
     Byte(u64),
     /// After the first occurrence of these bytes; never if there are none.
     Match(Box<[u8]>),
+    /// Inside a frame; never if the frame does not come, or is too short for that.
+    Frame {
+        /// Which one, from 1.
+        number: u64,
+        /// Where in it.
+        part: FramePart,
+    },
     /// After the last byte, if the stream ends with FIN.
+    End,
+}
+
+/// A place in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramePart {
+    /// After so many of its bytes, those of its header included. 0 is as soon as the frame before
+    /// it has ended.
+    Byte(u64),
+    /// After its header.
+    Payload,
+    /// Before so many of its last bytes. Only if its header says how long it is.
+    BeforeEnd(u64),
+    /// After its last byte.
     End,
 }
 
@@ -62,6 +87,9 @@ pub enum FaultAction {
     Insert(Box<[u8]>),
     /// FIN is not passed on.
     SwallowFin,
+    /// The length field of the frame that begins here says this instead. If that is too large for
+    /// the field, its highest bytes are cut off.
+    SetLength(u64),
 }
 
 /// A fault that has happened.
@@ -99,7 +127,10 @@ pub(super) struct FaultFlow {
     /// Bytes from the source.
     position: u64,
     /// Faults at known places, the next one last.
-    armed: Vec<(u64, usize, FaultAction)>,
+    armed: Vec<Armed>,
+    frames: Option<FrameTracker>,
+    /// Faults in frames that have not begun, or whose length is not known.
+    in_frames: Vec<(u64, FramePart, usize, FaultAction)>,
     searches: Vec<(Search, usize, FaultAction)>,
     at_end: Vec<(usize, FaultAction)>,
     /// How many of the next bytes are dropped; `u64::MAX`: all of them.
@@ -114,45 +145,141 @@ pub(super) struct FaultFlow {
     fired: Vec<FiredFault>,
 }
 
+/// A fault at a known place.
+#[derive(Debug)]
+struct Armed {
+    at: u64,
+    rule: usize,
+    action: FaultAction,
+    /// The frame that it must be in.
+    frame: Option<u64>,
+}
+
 #[derive(Debug)]
 struct ByteChange {
+    /// How many bytes come before those that it changes.
+    skip: usize,
     bytes: Box<[u8]>,
     done: usize,
     is_xor: bool,
 }
 
 impl FaultFlow {
-    /// A direction with these faults, before its first byte.
-    pub(super) fn new(faults: Vec<RelayFault>) -> FaultFlow {
-        let mut flow = FaultFlow::default();
+    /// A direction with these faults, before its first byte. Without a format there are no frames.
+    pub(super) fn new(faults: Vec<RelayFault>, format: Option<FrameFormat>) -> FaultFlow {
+        let frames = format.map(FrameTracker::new);
+        let mut flow = FaultFlow { frames, ..FaultFlow::default() };
         for RelayFault { rule, place, action } in faults {
             match place {
-                FaultPlace::Byte(at) => flow.armed.push((at, rule, action)),
+                FaultPlace::Byte(at) => flow.arm(Armed { at, rule, action, frame: None }),
+                FaultPlace::Frame { number, part } => {
+                    flow.in_frames.push((number, part, rule, action));
+                }
                 FaultPlace::Match(bytes) => {
                     flow.searches.extend(Search::new(bytes).map(|search| (search, rule, action)));
                 }
                 FaultPlace::End => flow.at_end.push((rule, action)),
             }
         }
-        flow.armed.sort_by_key(|(at, rule, _)| core::cmp::Reverse((*at, *rule)));
         flow.at_end.sort_by_key(|(rule, _)| *rule);
+        flow.begin_frame();
         flow
     }
 
-    /// Whether so many bytes pass unchanged, and nothing happens among them or after the last one.
-    pub(super) fn passes(&self, count: usize) -> bool {
-        let next = self.armed.last().map_or(u64::MAX, |(at, ..)| *at);
-        next > self.position + count as u64
+    fn arm(&mut self, armed: Armed) {
+        let is_later = |other: &Armed| (other.at, other.rule) > (armed.at, armed.rule);
+        let before = self.armed.partition_point(is_later);
+        self.armed.insert(before, armed);
+    }
+
+    /// Takes bytes that pass unchanged, and among and after which nothing happens; `false`: that is
+    /// not so, and nothing was done.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> bool {
+        let next = self.armed.last().map_or(u64::MAX, |armed| armed.at);
+        let is_quiet = next > self.position + bytes.len() as u64
             && self.drop == 0
             && self.changes.is_empty()
             && self.gates.is_empty()
             && self.searches.is_empty()
+            && self.in_frames.is_empty();
+        if !is_quiet {
+            return false;
+        }
+        if self.frames.is_some() {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let reach = self.frames.as_ref().map_or(0, |it| it.reach(self.position, rest));
+                let (now, later) = rest.split_at(reach);
+                self.follow_frames(now);
+                rest = later;
+            }
+        } else {
+            self.position += bytes.len() as u64;
+        }
+        self.output += bytes.len() as u64;
+        true
     }
 
-    /// Records bytes that pass.
-    pub(super) fn pass(&mut self, count: usize) {
-        self.position += count as u64;
-        self.output += count as u64;
+    /// Goes on by bytes that come before the next event of the frames at most.
+    fn follow_frames(&mut self, bytes: &[u8]) {
+        self.position += bytes.len() as u64;
+        let Some(frames) = &mut self.frames else { return };
+        frames.advance(self.position, bytes);
+        while let Some(event) = self.frames.as_mut().and_then(|it| it.next_event(self.position)) {
+            match event {
+                FrameEvent::Header => self.resolve(),
+                FrameEvent::End => self.begin_frame(),
+                FrameEvent::Lost => self.in_frames.clear(),
+            }
+        }
+    }
+
+    /// A frame begins here: arms what is at a known distance from its start, and what the end of
+    /// the one before it was waited for. What that one was too short for never happens.
+    fn begin_frame(&mut self) {
+        let Some(FrameTracker { number, start, .. }) = self.frames else { return };
+        self.armed
+            .retain(|armed| armed.at <= start || armed.frame.is_none_or(|frame| frame >= number));
+        let mut later = Vec::new();
+        for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
+            let at = match part {
+                FramePart::Byte(count) if of == number => start.checked_add(count),
+                FramePart::End if of + 1 == number => Some(start),
+                // It has come, and was too short, or its header does not say how long it is.
+                _ if of < number => continue,
+                _ => {
+                    later.push((of, part, rule, action));
+                    continue;
+                }
+            };
+            if let Some(at) = at {
+                self.arm(Armed { at, rule, action, frame: Some(of) });
+            }
+        }
+        self.in_frames = later;
+    }
+
+    /// The header of the current frame is whole: arms what is at a known distance from its end.
+    fn resolve(&mut self) {
+        let Some(FrameTracker { number, end: Some(end), .. }) = self.frames else { return };
+        let mut later = Vec::new();
+        for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
+            let at = match part {
+                FramePart::Payload if of == number => Some(self.position),
+                FramePart::BeforeEnd(count) if of == number => {
+                    // In the header it would have been passed already.
+                    end.checked_sub(count).filter(|at| *at >= self.position)
+                }
+                _ => {
+                    later.push((of, part, rule, action));
+                    continue;
+                }
+            };
+            if let Some(at) = at {
+                self.arm(Armed { at, rule, action, frame: Some(of) });
+            }
+        }
+        self.in_frames = later;
     }
 
     /// Takes bytes from the source, and appends what becomes of them to the output. Without bytes:
@@ -164,15 +291,18 @@ impl FaultFlow {
             if rest.is_empty() {
                 return;
             }
-            let next = self.armed.last().map_or(u64::MAX, |(at, ..)| *at);
+            let next = self.armed.last().map_or(u64::MAX, |armed| armed.at);
             let until = usize::try_from(next - self.position).unwrap_or(usize::MAX);
             let mut count = rest.len().min(until);
             for (search, ..) in &self.searches {
                 count = search.next_end(&rest[..count]).unwrap_or(count);
             }
+            if let Some(frames) = &self.frames {
+                count = frames.reach(self.position, &rest[..count]);
+            }
             let (now, later) = rest.split_at(count);
             self.put(now, output);
-            self.position += count as u64;
+            self.follow_frames(now);
             self.find(now);
             rest = later;
         }
@@ -191,11 +321,7 @@ impl FaultFlow {
         while index < self.searches.len() {
             if self.searches[index].0.advance(bytes) {
                 let (_, rule, action) = self.searches.remove(index);
-                let place = |(at, other, _): &(u64, usize, FaultAction)| {
-                    (*at, *other) > (self.position, rule)
-                };
-                let before = self.armed.partition_point(place);
-                self.armed.insert(before, (self.position, rule, action));
+                self.arm(Armed { at: self.position, rule, action, frame: None });
             } else {
                 index += 1;
             }
@@ -203,8 +329,8 @@ impl FaultFlow {
     }
 
     fn fire_due(&mut self, output: &mut Vec<u8>) {
-        while self.armed.last().is_some_and(|(at, ..)| *at <= self.position) {
-            if let Some((_, rule, action)) = self.armed.pop() {
+        while self.armed.last().is_some_and(|armed| armed.at <= self.position) {
+            if let Some(Armed { rule, action, .. }) = self.armed.pop() {
                 self.fire(rule, action, output);
             }
         }
@@ -225,18 +351,28 @@ impl FaultFlow {
             FaultAction::Reset => self.end(Gate::Reset),
             FaultAction::BlackHole => (self.drop, self.swallows_fin) = (u64::MAX, true),
             FaultAction::Drop(count) => self.drop = self.drop.saturating_add(count),
-            FaultAction::Xor(bytes) => {
-                self.changes.push(ByteChange { bytes, done: 0, is_xor: true })
-            }
-            FaultAction::Set(bytes) => {
-                self.changes.push(ByteChange { bytes, done: 0, is_xor: false })
-            }
+            FaultAction::Xor(bytes) => self.change(0, bytes, true),
+            FaultAction::Set(bytes) => self.change(0, bytes, false),
             FaultAction::Insert(bytes) => {
                 output.extend_from_slice(&bytes);
                 self.output += bytes.len() as u64;
             }
             FaultAction::SwallowFin => self.swallows_fin = true,
+            FaultAction::SetLength(value) => self.set_length(value),
         }
+    }
+
+    /// Replaces the length field of the frame that begins here; the bytes before it stay.
+    fn set_length(&mut self, value: u64) {
+        let format = self.frames.as_ref().and_then(FrameTracker::length_format);
+        let Some(format) = format else { return };
+        let mut header = Vec::new();
+        format.encode_raw(value, &mut header);
+        self.change(format.length_at().start, header[format.length_at()].into(), false);
+    }
+
+    fn change(&mut self, skip: usize, bytes: Box<[u8]>, is_xor: bool) {
+        self.changes.push(ByteChange { skip, bytes, done: 0, is_xor });
     }
 
     fn gate(&mut self, gate: Gate) {
@@ -257,11 +393,15 @@ impl FaultFlow {
         let start = output.len();
         output.extend_from_slice(bytes);
         for change in &mut self.changes {
-            let changed = output[start..].iter_mut().zip(&change.bytes[change.done..]);
+            let skipped = change.skip.min(bytes.len());
+            change.skip -= skipped;
+            let changed = output[start + skipped..].iter_mut().zip(&change.bytes[change.done..]);
+            let mut count = 0;
             for (byte, with) in changed {
                 *byte = if change.is_xor { *byte ^ with } else { *with };
-                change.done += 1;
+                count += 1;
             }
+            change.done += count;
         }
         self.changes.retain(|change| change.done < change.bytes.len());
         let dropped = self.drop.min(bytes.len() as u64);
@@ -310,6 +450,16 @@ impl FaultFlow {
     /// Whether the source's FIN is passed on once everything was sent.
     pub(super) fn swallows_fin(&self) -> bool {
         self.swallows_fin
+    }
+
+    /// Where the stream stopped making sense, once.
+    pub(super) fn take_lost(&mut self) -> Option<LostFraming> {
+        self.frames.as_mut()?.take_lost()
+    }
+
+    /// Frames that have come whole.
+    pub(super) fn frames(&self) -> Option<u64> {
+        self.frames.as_ref().map(FrameTracker::whole)
     }
 
     /// What has happened since the last call.

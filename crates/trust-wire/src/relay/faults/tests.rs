@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::format::LengthFormat;
 
 /// What becomes of a whole stream, byte by byte: the output with its gates, and what happened
 /// where.
@@ -14,6 +15,7 @@ fn model(
 ) -> (Vec<u8>, Vec<(u64, Gate)>, Vec<FiredFault>) {
     let (mut output, mut gates, mut fired) = (vec![], vec![], vec![]);
     let (mut drop, mut is_over) = (0_u64, false);
+    let frames = frames_of(stream);
     let mut changes: Vec<(Vec<u8>, bool)> = vec![];
     let mut is_found = vec![false; faults.len()];
     for at in 0..=stream.len() {
@@ -24,6 +26,9 @@ fn model(
                 FaultPlace::Match(bytes) => {
                     let is_here = !bytes.is_empty() && stream[..at].ends_with(bytes);
                     is_here && !core::mem::replace(&mut is_found[index], true)
+                }
+                FaultPlace::Frame { number, part } => {
+                    place_in(&frames, *number, *part, stream.len()) == Some(at)
                 }
                 FaultPlace::End => false,
             };
@@ -56,6 +61,7 @@ fn model(
                 FaultAction::Set(bytes) => changes.push((bytes.to_vec(), false)),
                 FaultAction::Insert(bytes) => output.extend_from_slice(bytes),
                 FaultAction::SwallowFin => {}
+                FaultAction::SetLength(value) => changes.push((vec![*value as u8], false)),
             }
             is_over = gates.last().is_some_and(|(_, gate): &(u64, Gate)| gate.is_last());
         }
@@ -77,6 +83,36 @@ fn model(
     (output, gates, fired)
 }
 
+/// Where each frame begins, and ends if it is whole: its first byte is its length.
+fn frames_of(stream: &[u8]) -> Vec<(usize, Option<usize>)> {
+    let (mut frames, mut at) = (vec![], 0);
+    loop {
+        let end = stream.get(at).map(|len| at + 1 + usize::from(*len));
+        frames.push((at, end));
+        match end {
+            Some(end) if end <= stream.len() => at = end,
+            _ => return frames,
+        }
+    }
+}
+
+/// Where that place is, if there is one.
+fn place_in(
+    frames: &[(usize, Option<usize>)],
+    number: u64,
+    part: FramePart,
+    stream_len: usize,
+) -> Option<usize> {
+    let (start, end) = *frames.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+    let at = match part {
+        FramePart::Byte(count) => start + count as usize,
+        FramePart::Payload => end.map(|_| start + 1)?,
+        FramePart::BeforeEnd(count) => end?.checked_sub(count as usize).filter(|at| *at > start)?,
+        FramePart::End => end?,
+    };
+    (at <= end.unwrap_or(usize::MAX) && at <= stream_len).then_some(at)
+}
+
 fn action() -> impl Strategy<Value = FaultAction> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..5).prop_map(Vec::into_boxed_slice);
     prop_oneof![
@@ -91,6 +127,16 @@ fn action() -> impl Strategy<Value = FaultAction> {
         4 => bytes().prop_map(FaultAction::Set),
         4 => bytes().prop_map(FaultAction::Insert),
         1 => Just(FaultAction::SwallowFin),
+        1 => any::<u64>().prop_map(FaultAction::SetLength),
+    ]
+}
+
+fn part() -> impl Strategy<Value = FramePart> {
+    prop_oneof![
+        (0..4_u64).prop_map(FramePart::Byte),
+        Just(FramePart::Payload),
+        (0..4_u64).prop_map(FramePart::BeforeEnd),
+        Just(FramePart::End),
     ]
 }
 
@@ -99,6 +145,7 @@ fn place() -> impl Strategy<Value = FaultPlace> {
     prop_oneof![
         4 => (0..50_u64).prop_map(FaultPlace::Byte),
         2 => found.prop_map(FaultPlace::Match),
+        5 => (1..12_u64, part()).prop_map(|(number, part)| FaultPlace::Frame { number, part }),
         1 => Just(FaultPlace::End),
     ]
 }
@@ -123,11 +170,11 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        let (mut flow, mut output) = (FaultFlow::new(faults.clone()), vec![]);
+        let format = LengthFormat::parse("u8").map(FrameFormat::Length);
+        let (mut flow, mut output) = (FaultFlow::new(faults.clone(), format), vec![]);
         flow.process(&[], &mut output);
         for piece in cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]) {
-            if flow.passes(piece.len()) {
-                flow.pass(piece.len());
+            if flow.pass(piece) {
                 output.extend_from_slice(piece);
             } else {
                 flow.process(piece, &mut output);
@@ -140,16 +187,17 @@ proptest! {
         let expected = model(&faults, &stream, ends);
         prop_assert_eq!((output.clone(), gates, flow.take_fired()), expected);
         prop_assert_eq!(flow.output, output.len() as u64);
+        let whole = frames_of(&stream).len() as u64 - 1;
+        prop_assert_eq!(flow.frames(), Some(whole));
     }
 }
 
 #[test]
 fn a_fault_that_is_far_away_leaves_bytes_where_they_are() {
     let far = RelayFault { rule: 0, place: FaultPlace::Byte(1 << 60), action: FaultAction::Reset };
-    let mut flow = FaultFlow::new(vec![far]);
-    assert!(flow.passes(1 << 20));
-    flow.pass(1 << 20);
-    assert!(flow.passes(1 << 30));
+    let mut flow = FaultFlow::new(vec![far], None);
+    assert!(flow.pass(&[7; 1000]) && flow.pass(&[7; 1000]));
+    assert_eq!(flow.output, 2000);
 }
 
 #[test]
@@ -159,10 +207,37 @@ fn bytes_are_found_across_pieces_and_only_once() {
         place: FaultPlace::Match((*b"aab").into()),
         action: FaultAction::Insert((*b"!").into()),
     };
-    let (mut flow, mut output) = (FaultFlow::new(vec![found]), vec![]);
+    let (mut flow, mut output) = (FaultFlow::new(vec![found], None), vec![]);
     for piece in [&b"xa"[..], b"aa", b"b aab"] {
         flow.process(piece, &mut output);
     }
     assert_eq!(output, b"xaaab! aab");
     assert_eq!(flow.take_fired(), [FiredFault { rule: 7, position: 5 }]);
+}
+
+#[test]
+fn a_length_that_cannot_be_ends_the_frames_and_is_reported_once() {
+    let format = LengthFormat::parse("u8+incl").map(FrameFormat::Length);
+    let place = FaultPlace::Frame { number: 2, part: FramePart::Byte(0) };
+    let at_second = RelayFault { rule: 0, place, action: FaultAction::Hold };
+    let (mut flow, mut output) = (FaultFlow::new(vec![at_second], format), vec![]);
+    flow.process(b"\0\x01\x01", &mut output);
+    assert_eq!(flow.take_lost(), Some(LostFraming { frame: 1, position: 1 }));
+    assert_eq!((flow.take_lost(), flow.frames(), flow.take_fired()), (None, Some(0), vec![]));
+    assert!(flow.pass(b"and so on"));
+}
+
+#[test]
+fn lines_are_frames_that_end_with_a_newline() {
+    let end = |number| FaultPlace::Frame { number, part: FramePart::End };
+    let insert =
+        |rule, place| RelayFault { rule, place, action: FaultAction::Insert((*b"!").into()) };
+    let in_second = FaultPlace::Frame { number: 2, part: FramePart::Byte(1) };
+    let faults = vec![insert(0, end(1)), insert(1, in_second)];
+    let (mut flow, mut output) = (FaultFlow::new(faults, Some(FrameFormat::Line)), vec![]);
+    for piece in [&b"on"[..], b"e\ntw", b"o\nthree"] {
+        flow.process(piece, &mut output);
+    }
+    assert_eq!(output, b"one\n!t!wo\nthree");
+    assert_eq!(flow.frames(), Some(2));
 }
