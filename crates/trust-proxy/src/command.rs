@@ -10,6 +10,8 @@ use trust_cli::descriptor;
 use trust_cli::error_map;
 use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::framing::{self, Framing};
+use trust_cli::layers::Layers;
 use trust_cli::level::Level;
 use trust_cli::listen_place::ListenPlace;
 use trust_cli::listening::loop_failed;
@@ -22,10 +24,11 @@ use trust_net::Address;
 use trust_net::errno::Operation;
 use trust_net::listening::{ListeningSocket, listen};
 use trust_net::socket::AcceptedOptions;
+use trust_wire::relay::FrameFormat;
 
 use crate::engine::{ListeningPair, RelayConfig, RelayEnded, RelayLoop, ServiceSignals};
 use crate::events::ProxyEvents;
-use crate::options::{NAME, ProxyOptions, SETTINGS};
+use crate::options::{ADJUST, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
 use crate::pairs::ProxyPair;
 use crate::rules::{self, Rule, Rules};
 
@@ -58,14 +61,16 @@ A fault, and where it happens: 'rst @ byte 1000 down'; may be repeated
 
 [conn WHICH:] ACTION [@ PLACE] [up|down]. WHICH is N, N..M or every N. ACTION is
 rst, fin early, close, stall TIME, hold, black-hole, drop N bytes, flip N bits,
-xor 0xHEX, set BYTES, insert BYTES, swallow fin, accept-rst or accept-silent.
-PLACE is byte N, match BYTES, eof or connect. docs/PROXY.md explains them.";
+xor 0xHEX, set BYTES, insert BYTES, length = N, swallow fin, accept-rst or
+accept-silent. PLACE is byte N, frame N [byte M | payload | end | -M], match
+BYTES, eof or connect. docs/PROXY.md explains them.";
 
 /// The command.
 pub const ENTRY: Entry = Entry {
     example: "7000 localhost:9900",
     introduction: INTRODUCTION,
     settings: SETTINGS,
+    exclusions: EXCLUSIONS,
     arguments,
     ..Entry::new(
         NAME,
@@ -113,7 +118,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return context.end(stopped);
     }
     let rules = all_rules(context.matches, &options)?;
-    check_against(&rules, &pairs)?;
+    let frames = frames(context.layers, &options)?;
+    check_against(&rules, &pairs, frames)?;
     let max_clients = allowed_clients(options.max_clients, context.log);
     let listening = pairs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let config = RelayConfig {
@@ -122,6 +128,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         linger_timeout: options.linger_timeout,
         drain_timeout: options.drain_timeout,
         max_clients,
+        frames,
     };
     let events = ProxyEvents { log: context.log.clone() };
     let addresses: Vec<Vec<Address>> = listening.iter().map(addresses_of).collect();
@@ -169,8 +176,34 @@ fn all_rules(matches: &ArgMatches, options: &ProxyOptions) -> Result<Rules, Fail
     Ok(Rules::new(rules, options.seed.unwrap_or_else(random_seed)))
 }
 
-/// Refuses rules that need a RST where there may be a unix socket, which has none.
-fn check_against(rules: &Rules, pairs: &[ProxyPair]) -> Result<(), Failure> {
+/// How frames are told apart.
+fn frames(layers: &Layers, options: &ProxyOptions) -> Result<Option<FrameFormat>, Failure> {
+    let Some(named) = options.framing else { return Ok(None) };
+    let framing = framing::of_settings(
+        layers,
+        (&FRAMING, named),
+        (&OFFSET, options.offset),
+        (&ADJUST, options.adjust),
+    )?;
+    Ok(match framing {
+        Framing::Length(format) => Some(FrameFormat::Length(format)),
+        Framing::Line => Some(FrameFormat::Line),
+        Framing::Raw => None,
+    })
+}
+
+/// Refuses rules that can never happen, or need a RST where there may be a unix socket, which has
+/// none.
+fn check_against(
+    rules: &Rules,
+    pairs: &[ProxyPair],
+    frames: Option<FrameFormat>,
+) -> Result<(), Failure> {
+    let lacking = rules.iter().find_map(|rule| rule.lacks(frames).map(|what| (rule, what)));
+    if let Some((rule, what)) = lacking {
+        let message = format!("the rule '{rule}' needs {what}: expected {}", FRAMING.flag());
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
     let Some(rule) = rules.iter().find(|rule| rule.resets()) else { return Ok(()) };
     let is_unix =
         |pair: &&ProxyPair| matches!(pair.listen, ListenPlace::Unix(_)) || pair.upstream.is_unix();

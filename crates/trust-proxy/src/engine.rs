@@ -28,7 +28,7 @@ use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{Alarm, Clock, Questions};
 use trust_net::{Address, Event, Observer, socket};
 use trust_wire::Timestamp;
-use trust_wire::relay::{RelayClose, RelaySide, RelayStep, RelayTurn};
+use trust_wire::relay::{FrameFormat, RelayClose, RelaySide, RelayStep, RelayTurn};
 
 use crate::engine::accepting::Listeners;
 use crate::engine::client::{RelayStage, RelayedClient};
@@ -65,6 +65,8 @@ pub(crate) struct RelayConfig {
     pub(crate) linger_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_clients: usize,
+    /// How frames are told apart; `None`: there are none.
+    pub(crate) frames: Option<FrameFormat>,
 }
 
 /// Where clients come, and the server for them.
@@ -347,7 +349,7 @@ impl<'a> RelayLoop<'a> {
             }
         };
         let deadline = relayed.relay.poll_deadline();
-        if relayed.is_faulted {
+        if relayed.is_watched {
             self.report_faults(key);
         }
         let RelayStage::Relaying(relayed) = &self.clients.table[key].stage else { return };
@@ -357,7 +359,7 @@ impl<'a> RelayLoop<'a> {
                 let reason = match relayed.relay.failed_first() {
                     Some(RelaySide::Client) => RelayReason::ClientFailed,
                     Some(RelaySide::Upstream) => RelayReason::UpstreamFailed,
-                    None if relayed.relay.is_imposed() && relayed.is_faulted => RelayReason::Fault,
+                    None if relayed.relay.is_imposed() && relayed.is_watched => RelayReason::Fault,
                     None if relayed.upstream.is_none() => RelayReason::ConnectFailed,
                     None => RelayReason::Fin,
                 };
@@ -376,6 +378,9 @@ impl<'a> RelayLoop<'a> {
                 let rule = self.rules.note_fired(fired.rule);
                 let place = (Direction::towards(receiver), fired.position);
                 self.events.write_fault(&name, &rule, Some(place));
+            }
+            if let Some(lost) = relayed.relay.take_lost(receiver) {
+                self.events.write_framing_lost(&name, Direction::towards(receiver), lost);
             }
         }
     }

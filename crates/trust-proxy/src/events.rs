@@ -12,7 +12,7 @@ use trust_cli::text::milliseconds;
 use trust_cli::zone;
 use trust_net::{Address, Event, Observer, Peer};
 use trust_wire::ErrnoClass;
-use trust_wire::relay::StreamEnd;
+use trust_wire::relay::{LostFraming, StreamEnd};
 
 use crate::rules::{Direction, Rule, Rules};
 
@@ -100,6 +100,8 @@ pub(crate) struct SideReport {
     pub(crate) got: Got,
     /// Bytes that came from it.
     pub(crate) bytes: u64,
+    /// How many whole frames they were, if frames are followed.
+    pub(crate) frames: Option<u64>,
     /// How many of them the other side had not acknowledged.
     pub(crate) undelivered: u64,
 }
@@ -206,6 +208,20 @@ impl ProxyEvents {
         }
     }
 
+    /// The frames of a direction stopped making sense.
+    pub(crate) fn write_framing_lost(
+        &self,
+        client: &ClientName,
+        direction: Direction,
+        lost: LostFraming,
+    ) {
+        self.client_event(Level::Warn, "framing_lost", client)
+            .field("direction", direction.word())
+            .field("frame", &lost.frame)
+            .field("byte", &lost.position)
+            .write();
+    }
+
     /// A rule has never happened.
     pub(crate) fn write_unfired(&self, rule: &Rule) {
         let event = self.log.event(Level::Warn, "fault_unfired");
@@ -220,7 +236,8 @@ impl ProxyEvents {
         [from_client, from_upstream]: &[SideReport; 2],
         lifetime: Duration,
     ) {
-        self.client_event(Level::Info, "proxy_close", client)
+        let event = self
+            .client_event(Level::Info, "proxy_close", client)
             .field("upstream", &format_args!("{upstream}"))
             .field("reason", reason.word())
             .field("client_end", end_word(from_client.end))
@@ -228,7 +245,12 @@ impl ProxyEvents {
             .field("upstream_end", end_word(from_upstream.end))
             .field("upstream_got", from_upstream.got.word())
             .field("bytes_up", &from_client.bytes)
-            .field("bytes_down", &from_upstream.bytes)
+            .field("bytes_down", &from_upstream.bytes);
+        let event = match (from_client.frames, from_upstream.frames) {
+            (Some(up), Some(down)) => event.field("frames_up", &up).field("frames_down", &down),
+            _ => event,
+        };
+        event
             .field("undelivered_up", &from_client.undelivered)
             .field("undelivered_down", &from_upstream.undelivered)
             .field("duration_ms", &milliseconds(lifetime))

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use trust_cli::exclusions::{Exclusion, not_zero};
+use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::listen_place::{LISTEN_PLACE, ListenPlace};
 use trust_cli::options;
 use trust_cli::settings::ValueKind;
@@ -61,6 +63,19 @@ options! {
         /// [default: what the descriptor limit allows, two for each client]
         MAX_CLIENTS max_clients: u64, values::COUNT;
 
+        rare "Frames"
+        /// How frames are told apart, for places as frame 7 byte 13
+        ///
+        /// u8, u16be, u16le, u24be, u24le, u32be, u32le, u64be or u64le, perhaps with +incl; or
+        /// line. [default: there are no frames]
+        FRAMING framing: Framing, framing::FRAMING;
+        /// Bytes before the length field
+        OFFSET offset: u16 = "0", framing::OFFSET;
+        /// Added to the length field's value
+        ///
+        /// If the field counts something other than the bytes after it.
+        ADJUST adjust: i64 = "0", framing::ADJUST;
+
         rare "Arguments as settings"
         /// Where to listen, in place of the first argument
         ///
@@ -71,6 +86,12 @@ options! {
         UPSTREAM upstream: Target, UPSTREAM_WORD;
     }
 }
+
+/// Settings that cannot be used together.
+pub(crate) const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
+    Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
+];
 
 /// A server to connect to, in one word.
 pub(crate) const UPSTREAM_WORD: ValueKind<Target> = ValueKind::of_parts(

@@ -15,7 +15,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::random::{GAMMA, mix};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
-use trust_wire::relay::{FaultAction, FaultPlace, RelayFault, RelaySide};
+use trust_wire::relay::{FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide};
 
 /// Longest text that `match` looks for, in bytes.
 pub(crate) const MATCH_MAX: usize = 4096;
@@ -59,6 +59,8 @@ pub(crate) enum RuleAction {
     Set(Vec<u8>),
     Insert(Vec<u8>),
     SwallowFin,
+    /// The length field of a frame says this.
+    SetLength(u64),
     AcceptReset,
     AcceptSilent,
 }
@@ -72,6 +74,8 @@ pub(crate) enum RulePlace {
     Byte(u64),
     /// After the first occurrence of these bytes.
     Match(Vec<u8>),
+    /// In the frame of that number, from 1.
+    Frame(u64, FramePart),
     /// After the last byte before FIN.
     Eof,
 }
@@ -133,6 +137,20 @@ impl Rule {
         matches!(self.action, RuleAction::Reset | RuleAction::AcceptReset)
     }
 
+    /// What it needs to know about frames that this format does not say, in words.
+    pub(crate) fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
+        let needs_length = match &self.place {
+            RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)) => true,
+            RulePlace::Frame(..) => matches!(self.action, RuleAction::SetLength(_)),
+            _ => return None,
+        };
+        match format {
+            None => Some("frames"),
+            Some(FrameFormat::Line) if needs_length => Some("a length field"),
+            Some(_) => None,
+        }
+    }
+
     /// What it does to a direction of a connection that it is for, as the rule of this number. The
     /// choice of bits depends on the seed, the connection, the direction and the rule alone.
     fn fault(
@@ -146,6 +164,7 @@ impl Rule {
             RulePlace::Connect => return None,
             RulePlace::Byte(at) => FaultPlace::Byte(*at),
             RulePlace::Match(bytes) => FaultPlace::Match(bytes.as_slice().into()),
+            RulePlace::Frame(number, part) => FaultPlace::Frame { number: *number, part: *part },
             RulePlace::Eof => FaultPlace::End,
         };
         let boxed = |bytes: &[u8]| bytes.into();
@@ -168,6 +187,7 @@ impl Rule {
             RuleAction::Set(bytes) => FaultAction::Set(boxed(bytes)),
             RuleAction::Insert(bytes) => FaultAction::Insert(boxed(bytes)),
             RuleAction::SwallowFin => FaultAction::SwallowFin,
+            RuleAction::SetLength(value) => FaultAction::SetLength(*value),
             RuleAction::AcceptReset | RuleAction::AcceptSilent => return None,
         };
         Some(RelayFault { rule, place, action })
@@ -284,6 +304,16 @@ impl fmt::Display for Rule {
             RulePlace::Connect => f.write_str(" @ connect")?,
             RulePlace::Byte(at) => write!(f, " @ byte {at}")?,
             RulePlace::Match(bytes) => write!(f, " @ match {}", ShownBytes(bytes))?,
+            RulePlace::Frame(number, part) => {
+                write!(f, " @ frame {number}")?;
+                match part {
+                    FramePart::Byte(0) => {}
+                    FramePart::Byte(at) => write!(f, " byte {at}")?,
+                    FramePart::Payload => f.write_str(" payload")?,
+                    FramePart::BeforeEnd(count) => write!(f, " -{count}")?,
+                    FramePart::End => f.write_str(" end")?,
+                }
+            }
             RulePlace::Eof => f.write_str(" @ eof")?,
         }
         match self.direction {
@@ -310,6 +340,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Set(bytes) => write!(f, "set {}", ShownBytes(bytes)),
             RuleAction::Insert(bytes) => write!(f, "insert {}", ShownBytes(bytes)),
             RuleAction::SwallowFin => f.write_str("swallow fin"),
+            RuleAction::SetLength(value) => write!(f, "length = {value}"),
             RuleAction::AcceptReset => f.write_str("accept-rst"),
             RuleAction::AcceptSilent => f.write_str("accept-silent"),
         }

@@ -47,8 +47,8 @@ pub(super) struct Relayed {
     /// `None`: it could not be reached.
     pub(super) upstream: Option<ClientStream>,
     pub(super) family: Family,
-    /// Rules are for it.
-    pub(super) is_faulted: bool,
+    /// Rules are for it, or its frames are followed.
+    pub(super) is_watched: bool,
 }
 
 impl RelayedClient {
@@ -132,6 +132,14 @@ impl RelayedClient {
         }
     }
 
+    /// Whole frames that came from a side, if they are followed.
+    fn frames_from(&self, side: RelaySide) -> Option<u64> {
+        match &self.stage {
+            RelayStage::Dialling(_) => None,
+            RelayStage::Relaying(relayed) => relayed.relay.frames(side.other()),
+        }
+    }
+
     /// How both sides ended, if the connection is closed in this way.
     pub(super) fn reports(&self, close: [RelayClose; 2]) -> [SideReport; 2] {
         RelaySide::BOTH.map(|side| {
@@ -142,6 +150,7 @@ impl RelayedClient {
                 end,
                 got: if is_gone { Got::Nothing } else { got },
                 bytes: self.received_from(side),
+                frames: self.frames_from(side),
                 undelivered: self.undelivered_to(side.other()),
             }
         })

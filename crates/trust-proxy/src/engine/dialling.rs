@@ -181,14 +181,14 @@ impl RelayLoop<'_> {
         let client = &mut self.clients.table[key];
         self.events.write_connect(&client.name(), &address, local.as_ref(), took);
         let mut relay = Relay::new(self.config.linger_timeout);
-        let mut is_faulted = false;
+        let mut is_watched = self.config.frames.is_some();
         for direction in [Direction::Up, Direction::Down] {
             let faults = self.rules.faults(client.id, direction);
-            is_faulted |= !faults.is_empty();
-            relay.arm(direction.receiver(), faults);
+            is_watched |= !faults.is_empty();
+            relay.arm(direction.receiver(), faults, self.config.frames);
         }
         let upstream = Some(stream);
-        client.stage = RelayStage::Relaying(Relayed { relay, upstream, family, is_faulted });
+        client.stage = RelayStage::Relaying(Relayed { relay, upstream, family, is_watched });
         self.give_turn(key);
     }
 
@@ -207,8 +207,8 @@ impl RelayLoop<'_> {
             // Nothing is received from it, and so nothing of its end is seen but a RST.
             let mut relay = Relay::new(self.config.linger_timeout);
             let (place, action) = (FaultPlace::Byte(0), FaultAction::Hold);
-            relay.arm(RelaySide::Upstream, vec![RelayFault { rule: number, place, action }]);
-            let relayed = Relayed { relay, upstream: None, family: Family::Ip, is_faulted: false };
+            relay.arm(RelaySide::Upstream, vec![RelayFault { rule: number, place, action }], None);
+            let relayed = Relayed { relay, upstream: None, family: Family::Ip, is_watched: false };
             self.clients.table[key].stage = RelayStage::Relaying(relayed);
         }
         true
@@ -226,7 +226,7 @@ impl RelayLoop<'_> {
             ConnectFailure::Close => {
                 let relay = Relay::refusal(self.config.linger_timeout);
                 let (upstream, family) = (None, Family::Ip);
-                let relayed = Relayed { relay, upstream, family, is_faulted: false };
+                let relayed = Relayed { relay, upstream, family, is_watched: false };
                 client.stage = RelayStage::Relaying(relayed);
                 self.give_turn(key);
             }

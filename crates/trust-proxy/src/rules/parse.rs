@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::values::parse_time;
+use trust_wire::relay::FramePart;
 
 use super::{Direction, MATCH_MAX, Rule, RuleAction, RulePlace, Selector};
 
@@ -17,9 +18,10 @@ pub(crate) struct RuleError {
 }
 
 const ACTIONS: &str = "rst, fin early, close, stall TIME, hold, black-hole, drop N bytes, \
-                       flip N bits, xor 0xHEX, set BYTES, insert BYTES, swallow fin, accept-rst or \
-                       accept-silent";
-const PLACES: &str = "byte N, match BYTES, eof or connect";
+                       flip N bits, xor 0xHEX, set BYTES, insert BYTES, length = N, swallow fin, \
+                       accept-rst or accept-silent";
+const PLACES: &str = "byte N, frame N, match BYTES, eof or connect";
+const PARTS: &str = "byte N, payload, end, -N or nothing";
 const SELECTORS: &str = "N, N..M, every N or *";
 const BYTES: &str = "\"TEXT\" or 0xHEX";
 
@@ -49,11 +51,11 @@ impl<'a> Scanner<'a> {
         self.at += self.rest().len() - self.rest().trim_start().len();
     }
 
-    /// The next word: up to a blank, a colon or an @.
+    /// The next word: up to a blank, or to :, @ or =.
     fn peek(&mut self) -> &'a str {
         self.skip_blanks();
         let rest = self.rest();
-        let end = rest.find(|it: char| it.is_whitespace() || it == ':' || it == '@');
+        let end = rest.find(|it: char| it.is_whitespace() || ":@=".contains(it));
         &rest[..end.unwrap_or(rest.len())]
     }
 
@@ -197,6 +199,12 @@ impl Rule {
             let what = "accept-rst or accept-silent, which happen at connect";
             return Err(scanner.expected_at(action_at, what));
         }
+        if matches!(action, RuleAction::SetLength(_))
+            && !matches!(place, RulePlace::Frame(_, FramePart::Byte(0)))
+        {
+            let what = "another action here: length needs @ frame N";
+            return Err(scanner.expected_at(action_at, what));
+        }
         let direction = match scanner.peek() {
             "up" if !is_at_connect => Some(Direction::Up),
             "down" if !is_at_connect => Some(Direction::Down),
@@ -300,6 +308,13 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
                 false => Err(scanner.expected("bits")),
             }
         }
+        "length" => {
+            scanner.take();
+            match scanner.take_character('=') {
+                true => scanner.number(0, "what the length field says").map(RuleAction::SetLength),
+                false => Err(scanner.expected("= and what the length field says")),
+            }
+        }
         "xor" => {
             scanner.take();
             scanner.bytes().map(RuleAction::Xor)
@@ -337,6 +352,11 @@ fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, Ru
             scanner.take();
             scanner.number(0, "how many bytes come before it, from 0").map(RulePlace::Byte)
         }
+        "frame" => {
+            scanner.take();
+            let number = scanner.number(1, "the number of a frame, from 1")?;
+            Ok(RulePlace::Frame(number, part(scanner)?))
+        }
         "eof" => {
             scanner.take();
             Ok(RulePlace::Eof)
@@ -352,5 +372,36 @@ fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, Ru
             }
         }
         _ => Err(scanner.expected(format!("a place: {PLACES}"))),
+    }
+}
+
+/// Where in a frame; nothing stands for its start.
+fn part(scanner: &mut Scanner<'_>) -> Result<FramePart, RuleError> {
+    // The first bytes of a frame are its header.
+    let is_header = scanner.take_if("header");
+    match scanner.peek() {
+        "byte" => {
+            scanner.take();
+            scanner.number(0, "how many bytes of the frame come before it").map(FramePart::Byte)
+        }
+        _ if is_header => Ok(FramePart::Byte(0)),
+        "start" => {
+            scanner.take();
+            Ok(FramePart::Byte(0))
+        }
+        "payload" => {
+            scanner.take();
+            Ok(FramePart::Payload)
+        }
+        "end" => {
+            scanner.take();
+            Ok(FramePart::End)
+        }
+        word if word.starts_with('-') => {
+            scanner.take_character('-');
+            scanner.number(1, "how many of the last bytes").map(FramePart::BeforeEnd)
+        }
+        "" | "up" | "down" => Ok(FramePart::Byte(0)),
+        _ => Err(scanner.expected(format!("a part of the frame: {PARTS}"))),
     }
 }

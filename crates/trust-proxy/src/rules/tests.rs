@@ -7,6 +7,15 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![prop::collection::vec(any::<u8>(), 1..9), text]
 }
 
+fn part() -> impl Strategy<Value = FramePart> {
+    prop_oneof![
+        any::<u64>().prop_map(FramePart::Byte),
+        Just(FramePart::Payload),
+        (1..u64::MAX).prop_map(FramePart::BeforeEnd),
+        Just(FramePart::End),
+    ]
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let times = prop_oneof![0..5_000_000_000_u64, (0..5000_u64).prop_map(|ms| ms * 1_000_000)];
     let action = prop_oneof![
@@ -22,6 +31,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         bytes().prop_map(RuleAction::Set),
         bytes().prop_map(RuleAction::Insert),
         Just(RuleAction::SwallowFin),
+        any::<u64>().prop_map(RuleAction::SetLength),
         Just(RuleAction::AcceptReset),
         Just(RuleAction::AcceptSilent),
     ];
@@ -29,6 +39,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         any::<u64>().prop_map(RulePlace::Byte),
         bytes().prop_map(RulePlace::Match),
         Just(RulePlace::Byte(0)),
+        (1..u64::MAX, part()).prop_map(|(number, part)| RulePlace::Frame(number, part)),
         Just(RulePlace::Eof),
     ];
     let direction = prop_oneof![Just(None), Just(Some(Direction::Up)), Just(Some(Direction::Down))];
@@ -41,6 +52,10 @@ fn rule() -> impl Strategy<Value = Rule> {
         match action {
             RuleAction::AcceptReset | RuleAction::AcceptSilent => {
                 Rule { connections, action, place: RulePlace::Connect, direction: None }
+            }
+            action @ RuleAction::SetLength(_) => {
+                let place = RulePlace::Frame(7, FramePart::Byte(0));
+                Rule { connections, action, place, direction }
             }
             action => Rule { connections, action, place, direction },
         }
@@ -81,6 +96,13 @@ fn rules_have_one_text() {
         ("xor \"A\" @ byte 1", "xor 0x41 @ byte 1"),
         ("insert \"\\r\\n\" @ eof", "insert 0x0d0a @ eof"),
         ("swallow fin", "swallow fin"),
+        ("rst @ frame 7 byte 13 down", "rst @ frame 7 byte 13 down"),
+        ("fin early @ frame 3 header byte 2 down", "fin early @ frame 3 byte 2 down"),
+        ("rst @ frame 3 start", "rst @ frame 3"),
+        ("rst @ frame 3 payload up", "rst @ frame 3 payload up"),
+        ("rst @ frame 3 - 4 up", "rst @ frame 3 -4 up"),
+        ("stall 1s @ frame 3 end", "stall 1s @ frame 3 end"),
+        ("length=4294967295 @ frame 2 up", "length = 4294967295 @ frame 2 up"),
     ] {
         assert_eq!(Rule::parse(text).map(|rule| rule.to_string()), Ok(canonical.to_owned()));
     }
@@ -97,6 +119,11 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("rst", 3, "@ and a place"),
         ("rst @ connect", 0, "accept-rst or accept-silent"),
         ("accept-rst", 10, "@ connect"),
+        ("rst @ frame 0", 12, "the number of a frame"),
+        ("rst @ frame 1 middle", 14, "a part of the frame: byte N"),
+        ("rst @ frame 1 -x", 15, "how many of the last bytes"),
+        ("length = 5 @ byte 3", 0, "another action here: length needs @ frame N"),
+        ("length 5 @ frame 3", 7, "= and what the length field says"),
         ("accept-rst @ byte 1", 13, "connect"),
         ("conn 0: rst @ eof", 5, "connections: N, N..M"),
         ("conn 2..1: rst @ eof", 5, "connections: N, N..M"),

@@ -34,12 +34,11 @@ fn silent() -> (SocketAddr, Vec<Socket>) {
 fn a_client_whose_upstream_refuses_is_reset() {
     let address = closed();
     let proxy = Proxy::start(address, &[]);
-    let mut client = proxy.client();
-    client.receives_reset();
-    let failed = proxy.event_about(client.address(), "upstream_failed");
+    let peer = proxy.resets_a_client();
+    let failed = proxy.event_about(peer, "upstream_failed");
     let message = failed.text("message");
     assert_eq!(message, format!("cannot connect to {address}: Connection refused"));
-    proxy.ends(client.address(), "connect_failed", ["open", "rst", "open", "none"]);
+    proxy.ends(peer, "connect_failed", ["open", "rst", "open", "none"]);
     proxy.stop();
 }
 
@@ -78,9 +77,8 @@ fn an_upstream_that_cannot_be_resolved_is_told_of_each_client() {
     let name = format!("{}:7", "x".repeat(64));
     let proxy = Proxy::start(name, &[]);
     for _ in 0..2 {
-        let mut client = proxy.client();
-        client.receives_reset();
-        let failed = proxy.event_about(client.address(), "upstream_failed");
+        let peer = proxy.resets_a_client();
+        let failed = proxy.event_about(peer, "upstream_failed");
         assert!(failed.text("message").starts_with("cannot resolve host 'xxx"), "{failed:?}");
     }
     proxy.stop();

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use trust_testkit::event;
 use trust_testkit::files::Files;
 use trust_testkit::kernel;
-use trust_testkit::peer::{Peer, pattern};
+use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::program::Home;
 
 use crate::proxy::{Proxy, Through, accept, upstream};
@@ -119,6 +119,80 @@ fn bytes_are_changed_dropped_and_added_at_their_places() {
     proxy.stop();
 }
 
+/// A connection through a proxy that knows frames with a length of four bytes, with these rules.
+fn framed(rules: &[&str]) -> Through {
+    let rules = rules.iter().flat_map(|rule| ["--fault", rule]);
+    Through::start(&["--framing", "u32be"].into_iter().chain(rules).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_fault_inside_a_frame_is_where_the_frame_is_however_it_comes() {
+    let rule = "rst @ frame 3 byte 6 down";
+    let Through { proxy, mut client, mut server } = framed(&[rule]);
+    let frames = [frame(b"first"), frame(b""), frame(b"third"), frame(b"fourth")].concat();
+    let before = 9 + 4 + 6;
+    for byte in &frames[..before] {
+        server.send(&[*byte]);
+    }
+    client.receives(&frames[..before]);
+    client.receives_reset();
+    is_reported(&proxy, &client, rule, "down", 19);
+    let close = proxy.ends(client.address(), "fault", ["open", "rst", "open", "rst"]);
+    assert_eq!((close.count("frames_up"), close.count("frames_down")), (0, 2));
+    proxy.stop();
+}
+
+#[test]
+fn the_parts_of_a_frame_are_places() {
+    let rules = [
+        "insert \"<\" @ frame 2 up",
+        "insert \"(\" @ frame 2 payload up",
+        "insert \"-\" @ frame 2 -1 up",
+        "insert \")\" @ frame 2 end up",
+        "length = 258 @ frame 3 up",
+        // It is too short for that.
+        "insert \"?\" @ frame 1 byte 6 up",
+    ];
+    let Through { proxy, mut client, mut server } = framed(&rules);
+    client.send(&[frame(b"a"), frame(b"bcd"), frame(b"e")].concat());
+    client.half_close();
+    server.receives_to_end(b"\0\0\0\x01a<\0\0\0\x03(bc-d)\0\0\x01\x02e");
+    server.half_close();
+    client.receives_end();
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert_eq!((close.count("frames_up"), close.count("undelivered_up")), (3, 0));
+    let events = proxy.stop();
+    let unfired = event::only(&events, "fault_unfired");
+    assert_eq!(unfired.text("rule"), "insert \"?\" @ frame 1 byte 6 up");
+}
+
+#[test]
+fn frames_that_make_no_sense_are_reported_once_and_bytes_go_on() {
+    let flags = ["--framing", "u32be+incl", "--fault", "insert \"!\" @ byte 12 up"];
+    let Through { proxy, mut client, mut server } = Through::start(&flags);
+    client.send(b"\0\0\0\x04\0\0\0\x01 and so on");
+    client.half_close();
+    server.receives_to_end(b"\0\0\0\x04\0\0\0\x01 and! so on");
+    server.half_close();
+    client.receives_end();
+    let lost = proxy.event_about(client.address(), "framing_lost");
+    assert_eq!((lost.count("frame"), lost.count("byte")), (2, 8), "{lost:?}");
+    let events = proxy.stop();
+    event::only(&events, "framing_lost");
+}
+
+#[test]
+fn a_place_that_can_never_come_is_refused() {
+    let refused = |arguments: &[&str]| {
+        let arguments = [&["proxy", "0", "localhost:7", "--fault"], arguments].concat();
+        Home::new().trustctl(arguments).run().exits_with(64).complains_in_one_line().stderr
+    };
+    let told = refused(&["rst @ frame 7"]);
+    assert_eq!(told, "error: the rule 'rst @ frame 7' needs frames: expected --framing\n");
+    let told = refused(&["rst @ frame 7 payload", "--framing", "line"]);
+    assert!(told.contains("needs a length field"), "{told}");
+}
+
 #[test]
 fn a_flipped_bit_is_the_same_for_the_same_seed() {
     let flipped = |seed: &str| {
@@ -190,9 +264,8 @@ fn rules_are_for_the_connections_that_they_name() {
     let rules =
         ["--fault", "conn 1: accept-rst @ connect", "--fault", "conn every 3: rst @ byte 1 up"];
     let proxy = Proxy::start(address, &rules);
-    let mut client = proxy.client();
-    client.receives_reset();
-    proxy.ends(client.address(), "fault", ["open", "rst", "open", "none"]);
+    let peer = proxy.resets_a_client();
+    proxy.ends(peer, "fault", ["open", "rst", "open", "none"]);
     for number in 2..=4 {
         let mut client = proxy.client();
         let mut server = accept(&listener);
@@ -264,8 +337,8 @@ fn a_wrong_rule_is_shown_with_a_caret() {
         Home::new().trustctl(arguments).run().exits_with(code).stderr
     };
     let told = refused(&["--fault", "rst @ bite 7 down"], 64);
-    let expected = "error: --fault: invalid fault rule: expected a place: byte N, match BYTES, eof \
-                    or connect\nhint: rst @ bite 7 down\n            ^\n";
+    let expected = "error: --fault: invalid fault rule: expected a place: byte N, frame N, match \
+                    BYTES, eof or connect\nhint: rst @ bite 7 down\n            ^\n";
     assert_eq!(told, expected);
     let files = Files::new();
     let path = files.write("rules", "hold\nrst @ byte x\n");

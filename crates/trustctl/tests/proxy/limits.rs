@@ -16,9 +16,8 @@ fn a_client_without_a_place_is_reset_and_the_next_one_gets_it() {
     let proxy = Proxy::start(address, &["--max-clients", "1"]);
     let mut first = proxy.client();
     let mut server = accept(&listener);
-    let mut second = proxy.client();
-    second.receives_reset();
-    let rejected = proxy.event_about(second.address(), "client_reject");
+    let second = proxy.resets_a_client();
+    let rejected = proxy.event_about(second, "client_reject");
     assert_eq!(rejected.text("reason"), "at_capacity");
     first.half_close();
     server.receives_end();

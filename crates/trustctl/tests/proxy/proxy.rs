@@ -1,10 +1,12 @@
 //! A proxy under test, and one of its connections: the client's end and the server's.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::peer::Peer;
@@ -54,6 +56,21 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn client(&self) -> Peer {
         Peer::connect(self.address())
+    }
+
+    /// Checks that a client is reset that only connects, and maybe before it knows that it is
+    /// connected; its address.
+    #[track_caller]
+    pub(crate) fn resets_a_client(&self) -> SocketAddr {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("a free port");
+        let own = socket.local_addr().expect("an address").as_socket().expect("of TCP");
+        match socket.connect_timeout(&self.address().into(), STEP_DEADLINE) {
+            Ok(()) => Peer::over(socket.into()).receives_reset(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+        }
+        own
     }
 
     /// The event of that name about a client.
