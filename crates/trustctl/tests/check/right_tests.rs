@@ -43,6 +43,15 @@ fn report(kind: &str, flags: &[&str]) -> CheckReport {
     json::read(launch(&Home::new(), kind, &flags).start().wait_for(RUN_DEADLINE).text())
 }
 
+/// The same with a case of this verdict, which some only get beside others: on one core it may be
+/// that none of them met another one.
+#[track_caller]
+fn report_with(verdict: VerdictName, kind: &str, flags: &[&str]) -> CheckReport {
+    let mut reports = std::iter::repeat_with(|| report(kind, flags)).take(5);
+    let has_one = |report: &CheckReport| report.cases.iter().any(|case| case.verdict == verdict);
+    reports.find(has_one).expect("a case of that verdict in one of five runs")
+}
+
 #[track_caller]
 fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
     report.cases.iter().find(|case| case.about.id == id).expect("the case was asked for")
@@ -116,11 +125,8 @@ fn a_limit_on_clients_can_be_said() {
 fn what_only_took_long_beside_others_is_a_warning() {
     // Most are inside a message for a while, and one for a second: whichever begins first.
     let flags = ["--patience=0.5", "--case=partial/*"];
-    let report = report("blocks-others", &flags);
-    let warned: Vec<&CaseReport> =
-        report.cases.iter().filter(|case| case.verdict == VerdictName::Warn).collect();
-    assert!(!warned.is_empty());
-    for case in warned {
+    let report = report_with(VerdictName::Warn, "blocks-others", &flags);
+    for case in report.cases.iter().filter(|case| case.verdict == VerdictName::Warn) {
         assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.about.id, case.got);
         assert!(case.beside > 0, "{}", case.about.id);
     }
@@ -130,11 +136,8 @@ fn what_only_took_long_beside_others_is_a_warning() {
 fn bytes_that_are_wrong_beside_others_are_a_failure() {
     // On a busy machine the server takes a while to notice who has left.
     let flags = ["--patience=1", "--settle=0.25", "--case=framing/11,framing/12,framing/13"];
-    let report = report("mixes", &flags);
-    let failed: Vec<&CaseReport> =
-        report.cases.iter().filter(|case| case.verdict == VerdictName::Fail).collect();
-    assert!(!failed.is_empty());
-    for case in failed {
+    let report = report_with(VerdictName::Fail, "mixes", &flags);
+    for case in report.cases.iter().filter(|case| case.verdict == VerdictName::Fail) {
         assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.about.id, case.got);
         assert!(case.beside > 0, "{}", case.about.id);
     }
