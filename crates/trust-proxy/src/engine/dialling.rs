@@ -100,7 +100,8 @@ impl RelayLoop<'_> {
     pub(super) fn go_on_dialling(&mut self, key: usize) {
         let client = &mut self.clients.table[key];
         let RelayStage::Dialling(dial) = &mut client.stage else { return };
-        if dial.is_client_gone {
+        // What it had sent before is still passed on, and then that it is gone.
+        if dial.is_client_gone && socket::unread(client.stream.as_fd()) == 0 {
             let (errno, class) =
                 socket::take_error(client.stream.as_fd()).unwrap_or((0, ErrnoClass::Other));
             dial.client_error = StreamEnd::Failed(errno, class);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 use trust_testkit::event;
 use trust_testkit::net::with_addresses;
+use trust_testkit::peer::Peer;
 
 use crate::proxy::{Proxy, accept, upstream};
 
@@ -28,6 +29,17 @@ fn silent() -> (SocketAddr, Vec<Socket>) {
         }
         held.push(client);
     }
+}
+
+/// Makes room in the accept queue of a silent server; the connection that comes then. Its SYN is
+/// sent again after a second.
+fn admit(held: Vec<Socket>) -> Peer {
+    let mut held = held.into_iter();
+    let listener: TcpListener = held.next().expect("the listener").into();
+    for _ in 0..held.count() {
+        drop(accept(&listener));
+    }
+    accept(&listener)
 }
 
 #[test]
@@ -115,17 +127,26 @@ fn what_a_client_sends_before_its_upstream_is_there_is_passed_on() {
     client.send(b"early");
     client.half_close();
     client.is_received();
-    // Room in the accept queue; the proxy's SYN is sent again after a second.
-    let mut held = held.into_iter();
-    let listener: TcpListener = held.next().expect("the listener").into();
-    let waiting = held.count();
-    for _ in 0..waiting {
-        drop(accept(&listener));
-    }
-    let mut server = accept(&listener);
+    let mut server = admit(held);
     server.receives_to_end(b"early");
     server.half_close();
     client.receives_end();
+    proxy.stop();
+}
+
+#[test]
+fn what_a_client_sends_before_its_upstream_is_there_is_passed_on_even_if_it_resets() {
+    let (address, held) = silent();
+    let proxy = Proxy::start(address, &["--connect-timeout", "30s"]);
+    let mut client = proxy.client();
+    let peer = client.address();
+    client.send(b"early");
+    client.is_received();
+    client.reset();
+    let mut server = admit(held);
+    server.receives(b"early");
+    server.receives_reset();
+    proxy.ends(peer, "client_failed", ["rst", "none", "open", "rst"]);
     proxy.stop();
 }
 
