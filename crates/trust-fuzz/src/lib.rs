@@ -13,6 +13,7 @@ pub mod connection;
 pub mod decoder;
 pub mod event_line;
 pub mod exchange_file;
+pub mod fault_rules;
 pub mod foreign;
 pub mod format_decoder;
 pub mod hdr_log;
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decoder", decoder::run),
     ("event_line", event_line::run),
     ("exchange_file", exchange_file::run),
+    ("fault_rules", fault_rules::run),
     ("foreign", foreign::run),
     ("format_decoder", format_decoder::run),
     ("hdr_log", hdr_log::run),

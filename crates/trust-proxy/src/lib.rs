@@ -6,4 +6,4 @@ mod events;
 mod options;
 mod pairs;
 mod resolver;
-mod rules;
+pub mod rules;

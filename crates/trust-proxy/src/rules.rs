@@ -18,24 +18,28 @@ use trust_cli::values::quoted;
 use trust_wire::relay::{FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide};
 
 /// Longest text that `match` looks for, in bytes.
-pub(crate) const MATCH_MAX: usize = 4096;
+pub const MATCH_MAX: usize = 4096;
 
 /// Largest file of rules that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// A fault, and where it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) connections: Selector,
-    pub(crate) action: RuleAction,
-    pub(crate) place: RulePlace,
+pub struct Rule {
+    /// To which connections.
+    pub connections: Selector,
+    /// What happens.
+    pub action: RuleAction,
+    /// Where.
+    pub place: RulePlace,
     /// `None`: in both directions.
-    pub(crate) direction: Option<Direction>,
+    pub direction: Option<Direction>,
 }
 
 /// Connections by their numbers, which count from 1 in the order of accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Selector {
+pub enum Selector {
+    /// All of them.
     All,
     /// From the first to the last.
     Range(u64, u64),
@@ -45,29 +49,42 @@ pub(crate) enum Selector {
 
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RuleAction {
+pub enum RuleAction {
+    /// [`FaultAction::Reset`]
     Reset,
+    /// [`FaultAction::Finish`]
     FinEarly,
+    /// [`FaultAction::Close`]
     Close,
+    /// [`FaultAction::Stall`]
     Stall(Duration),
+    /// [`FaultAction::Hold`]
     Hold,
+    /// [`FaultAction::BlackHole`]
     BlackHole,
+    /// [`FaultAction::Drop`]
     Drop(u64),
     /// So many bits of the next byte, from 1 to 8; the seed says which.
     Flip(u32),
+    /// [`FaultAction::Xor`]
     Xor(Vec<u8>),
+    /// [`FaultAction::Set`]
     Set(Vec<u8>),
+    /// [`FaultAction::Insert`]
     Insert(Vec<u8>),
+    /// [`FaultAction::SwallowFin`]
     SwallowFin,
-    /// The length field of a frame says this.
+    /// [`FaultAction::SetLength`]
     SetLength(u64),
+    /// The client is accepted, and reset.
     AcceptReset,
+    /// The client is accepted, and nothing is received from it.
     AcceptSilent,
 }
 
 /// Where it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RulePlace {
+pub enum RulePlace {
     /// When a client is accepted, before its upstream is looked for.
     Connect,
     /// After so many bytes.
@@ -82,7 +99,7 @@ pub(crate) enum RulePlace {
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// From the client to the upstream.
     Up,
     /// From the upstream to the client.
@@ -91,7 +108,7 @@ pub(crate) enum Direction {
 
 impl Direction {
     /// The side that it leads to.
-    pub(crate) const fn receiver(self) -> RelaySide {
+    pub const fn receiver(self) -> RelaySide {
         match self {
             Direction::Up => RelaySide::Upstream,
             Direction::Down => RelaySide::Client,
@@ -99,14 +116,15 @@ impl Direction {
     }
 
     /// The direction that leads to that side.
-    pub(crate) const fn towards(side: RelaySide) -> Direction {
+    pub const fn towards(side: RelaySide) -> Direction {
         match side {
             RelaySide::Upstream => Direction::Up,
             RelaySide::Client => Direction::Down,
         }
     }
 
-    pub(crate) const fn word(self) -> &'static str {
+    /// Its word in rules and events.
+    pub const fn word(self) -> &'static str {
         match self {
             Direction::Up => "up",
             Direction::Down => "down",
@@ -122,7 +140,8 @@ impl RuleAction {
 }
 
 impl Selector {
-    pub(crate) const fn has(self, connection: u64) -> bool {
+    /// Whether it is for the connection of that number.
+    pub const fn has(self, connection: u64) -> bool {
         match self {
             Selector::All => true,
             Selector::Range(first, last) => first <= connection && connection <= last,
@@ -133,12 +152,12 @@ impl Selector {
 
 impl Rule {
     /// Whether it sends RST to a side that may have a unix socket, which has none.
-    pub(crate) const fn resets(&self) -> bool {
+    pub const fn resets(&self) -> bool {
         matches!(self.action, RuleAction::Reset | RuleAction::AcceptReset)
     }
 
     /// What it needs to know about frames that this format does not say, in words.
-    pub(crate) fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
+    pub fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
         let needs_length = match &self.place {
             RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)) => true,
             RulePlace::Frame(..) => matches!(self.action, RuleAction::SetLength(_)),
@@ -207,31 +226,36 @@ fn random_bits(count: u32, random: u64) -> u8 {
 
 /// All rules of a run, and which of them have happened.
 #[derive(Debug, Default)]
-pub(crate) struct Rules {
+pub struct Rules {
     rules: Vec<Rule>,
     has_fired: Vec<bool>,
     seed: u64,
 }
 
 impl Rules {
-    pub(crate) fn new(rules: Vec<Rule>, seed: u64) -> Rules {
+    /// These rules, of which none has happened.
+    pub fn new(rules: Vec<Rule>, seed: u64) -> Rules {
         Rules { has_fired: vec![false; rules.len()], rules, seed }
     }
 
-    pub(crate) const fn seed(&self) -> u64 {
+    /// The seed of what rules leave open.
+    pub const fn seed(&self) -> u64 {
         self.seed
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "no one asks")]
+    pub fn len(&self) -> usize {
         self.rules.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rule> {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }
 
     /// What happens to a connection when it is accepted: the first rule that says so.
-    pub(crate) fn at_connect(&self, connection: u64) -> Option<(usize, &RuleAction)> {
+    pub fn at_connect(&self, connection: u64) -> Option<(usize, &RuleAction)> {
         let mut rules = self.rules.iter().enumerate();
         let found = rules
             .find(|(_, rule)| rule.place == RulePlace::Connect && rule.connections.has(connection));
@@ -239,7 +263,7 @@ impl Rules {
     }
 
     /// What happens to a direction of a connection.
-    pub(crate) fn faults(&self, connection: u64, direction: Direction) -> Vec<RelayFault> {
+    pub fn faults(&self, connection: u64, direction: Direction) -> Vec<RelayFault> {
         let is_for = |rule: &Rule| {
             rule.connections.has(connection)
                 && rule.direction.is_none_or(|other| other == direction)
@@ -251,13 +275,13 @@ impl Rules {
     }
 
     /// Records that a rule has happened; its text.
-    pub(crate) fn note_fired(&mut self, number: usize) -> String {
+    pub fn note_fired(&mut self, number: usize) -> String {
         self.has_fired[number] = true;
         self.rules[number].to_string()
     }
 
     /// The rules that have not happened.
-    pub(crate) fn unfired(&self) -> impl Iterator<Item = &Rule> {
+    pub fn unfired(&self) -> impl Iterator<Item = &Rule> {
         let rules = self.rules.iter().zip(&self.has_fired);
         rules.filter(|(_, has_fired)| !**has_fired).map(|(rule, _)| rule)
     }
@@ -268,7 +292,7 @@ impl Rules {
 /// # Errors
 ///
 /// 74 if it cannot be read, 65 with the first wrong line.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<Rule>, Failure> {
+pub fn read_file(path: &Path) -> Result<Vec<Rule>, Failure> {
     let unreadable =
         |why: String| Failure::new(ExitCode::Io, format!("cannot read {}: {why}", quoted(path)));
     let size = fs::metadata(path).map_err(|error| unreadable(reason(&error)))?.len();

@@ -10,7 +10,7 @@ use super::{Direction, MATCH_MAX, Rule, RuleAction, RulePlace, Selector};
 
 /// What is wrong with the text of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RuleError {
+pub struct RuleError {
     /// Where, in characters from the start.
     at: usize,
     /// What is expected there.
@@ -27,7 +27,7 @@ const BYTES: &str = "\"TEXT\" or 0xHEX";
 
 impl RuleError {
     /// The failure of a run that was given this rule: what is wrong, and a caret where.
-    pub(crate) fn failure(&self, exit: ExitCode, place: &str, text: &str) -> Failure {
+    pub fn failure(&self, exit: ExitCode, place: &str, text: &str) -> Failure {
         let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
         let message = format!("{place}: invalid fault rule: expected {}", self.expected);
         // As far to the right as the rule is after the word in front of it.
@@ -187,7 +187,7 @@ impl Rule {
     /// # Errors
     ///
     /// Where the first wrong word is, and what is expected there.
-    pub(crate) fn parse(text: &str) -> Result<Rule, RuleError> {
+    pub fn parse(text: &str) -> Result<Rule, RuleError> {
         let mut scanner = Scanner { text, at: 0 };
         let connections = selector(&mut scanner)?;
         scanner.skip_blanks();

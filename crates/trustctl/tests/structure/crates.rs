@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "trust-echo",
             "trust-load",
             "trust-check",
+            "trust-proxy",
             "trustctl",
         ],
     ),
