@@ -187,9 +187,14 @@ impl SideState {
         }
     }
 
-    /// Nothing more will come from it, and nothing can be sent to it.
+    /// It failed, and everything that came before was received.
     fn is_gone(&self) -> bool {
-        matches!(self.sending, Sending::Broken(..)) && self.end != StreamEnd::None
+        self.is_failing && self.end != StreamEnd::None
+    }
+
+    /// Whether a rule has it wait for a time to come.
+    fn is_stalled(&self) -> bool {
+        matches!(self.gate(), Some(Gate::Stall(_) | Gate::Until(_)))
     }
 
     fn unsent(&self) -> &[u8] {
@@ -210,6 +215,11 @@ impl SideState {
 
     fn is_gated(&self) -> bool {
         self.faults.as_ref().is_some_and(|faults| faults.is_gated())
+    }
+
+    /// Whether a rule drops everything that comes for it.
+    fn drops_all(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.drops_all())
     }
 
     fn swallows_fin(&self) -> bool {
@@ -240,6 +250,11 @@ impl Relay {
         flow.process(&[], &mut side.held);
         side.delivery.due = side.held.len() as u64;
         side.faults = Some(flow);
+    }
+
+    /// Whether a rule drops everything that comes for a side from here on.
+    pub fn drops_all(&self, to: RelaySide) -> bool {
+        self.side(to).drops_all()
     }
 
     /// How many whole frames came for a side; `None` without a format.
@@ -337,8 +352,10 @@ impl Relay {
         let to = self.side_mut(from.other());
         to.delivery.received += bytes.len() as u64;
         if to.sending != Sending::Open {
-            // Unless they were to be dropped.
-            to.delivery.due += if to.faults.is_some() { 0 } else { bytes.len() as u64 };
+            if let Some(faults) = &mut to.faults {
+                faults.follow(bytes);
+            }
+            to.delivery.due += if to.drops_all() { 0 } else { bytes.len() as u64 };
             return &[];
         }
         if let Some(faults) = &mut to.faults
@@ -392,7 +409,7 @@ impl Relay {
             _ => StreamEnd::Fin,
         };
         let to = self.side_mut(side.other());
-        if let Some(faults) = &mut to.faults {
+        if let (Some(faults), Sending::Open) = (&mut to.faults, to.sending) {
             let before = to.held.len();
             faults.process_end(&mut to.held);
             to.delivery.due += (to.held.len() - before) as u64;
@@ -455,7 +472,9 @@ impl Relay {
 
     fn note_failing(&mut self, side: RelaySide) {
         self.side_mut(side).is_failing = true;
-        self.failed_first.get_or_insert(side);
+        if self.imposed.is_none() {
+            self.failed_first.get_or_insert(side);
+        }
     }
 
     /// The side to which FIN is to be sent now, if there is one. The caller sends it.
@@ -508,11 +527,16 @@ impl Relay {
         if !self.is_ending() {
             return None;
         }
+        // What comes after a stall comes after it also if the source is gone meanwhile.
+        if self.imposed.is_none() && self.sides.iter().any(|it| it.is_stalled() && !it.is_failing) {
+            return None;
+        }
         let mut is_delivered = true;
         let mut acknowledged = 0;
         for name in RelaySide::BOTH {
             let (side, other) = (self.side(name), self.side(name.other()));
-            if side.is_gone() {
+            // What a dying side has acknowledged no longer matters.
+            if side.is_failing {
                 continue;
             }
             let left = unacknowledged(name);

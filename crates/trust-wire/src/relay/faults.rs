@@ -117,7 +117,7 @@ pub(super) enum Gate {
 impl Gate {
     /// Whether nothing comes after it.
     const fn is_last(self) -> bool {
-        matches!(self, Gate::Finish | Gate::Close | Gate::Reset)
+        matches!(self, Gate::Finish | Gate::Close | Gate::Reset | Gate::Hold)
     }
 }
 
@@ -205,19 +205,20 @@ impl FaultFlow {
         if !is_quiet {
             return false;
         }
-        if self.frames.is_some() {
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let reach = self.frames.as_ref().map_or(0, |it| it.reach(self.position, rest));
-                let (now, later) = rest.split_at(reach);
-                self.follow_frames(now);
-                rest = later;
-            }
-        } else {
-            self.position += bytes.len() as u64;
-        }
+        self.follow(bytes);
         self.output += bytes.len() as u64;
         true
+    }
+
+    /// Goes on by these bytes, whatever becomes of them.
+    pub(super) fn follow(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let reach = self.frames.as_ref().map(|frames| frames.reach(self.position, rest));
+            let (now, later) = rest.split_at(reach.unwrap_or(rest.len()));
+            self.follow_frames(now);
+            rest = later;
+        }
     }
 
     /// Goes on by bytes that come before the next event of the frames at most.
@@ -229,7 +230,10 @@ impl FaultFlow {
             match event {
                 FrameEvent::Header => self.resolve(),
                 FrameEvent::End => self.begin_frame(),
-                FrameEvent::Lost => self.in_frames.clear(),
+                FrameEvent::Lost => {
+                    self.in_frames.clear();
+                    self.armed.retain(|armed| armed.frame.is_none());
+                }
             }
         }
     }
@@ -244,7 +248,7 @@ impl FaultFlow {
         for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
             let at = match part {
                 FramePart::Byte(count) if of == number => start.checked_add(count),
-                FramePart::End if of + 1 == number => Some(start),
+                FramePart::End if number.checked_sub(1) == Some(of) => Some(start),
                 // It has come, and was too short, or its header does not say how long it is.
                 _ if of < number => continue,
                 _ => {
@@ -337,15 +341,14 @@ impl FaultFlow {
     }
 
     fn fire(&mut self, rule: usize, action: FaultAction, output: &mut Vec<u8>) {
-        // What was dropped has no place in the output at which anything could happen, and after the
-        // end there is none at all.
+        // After the end there is no place in the output at which anything could happen.
         if self.is_over() {
             return;
         }
         self.fired.push(FiredFault { rule, position: self.position });
         match action {
             FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
-            FaultAction::Hold => self.gate(Gate::Hold),
+            FaultAction::Hold => self.end(Gate::Hold),
             FaultAction::Finish => self.end(Gate::Finish),
             FaultAction::Close => self.end(Gate::Close),
             FaultAction::Reset => self.end(Gate::Reset),
@@ -390,6 +393,9 @@ impl FaultFlow {
 
     /// Appends what becomes of the next bytes, at none of which anything happens.
     fn put(&mut self, bytes: &[u8], output: &mut Vec<u8>) {
+        if self.drops_all() {
+            return;
+        }
         let start = output.len();
         output.extend_from_slice(bytes);
         for change in &mut self.changes {
@@ -405,12 +411,15 @@ impl FaultFlow {
         }
         self.changes.retain(|change| change.done < change.bytes.len());
         let dropped = self.drop.min(bytes.len() as u64);
-        if self.drop != u64::MAX {
-            self.drop -= dropped;
-        }
+        self.drop -= dropped;
         // No more than there are bytes.
         output.drain(start..start + dropped as usize);
         self.output += bytes.len() as u64 - dropped;
+    }
+
+    /// Whether nothing comes out of the bytes that follow.
+    pub(super) fn drops_all(&self) -> bool {
+        self.drop == u64::MAX
     }
 
     /// Whether anything waits at a gate.

@@ -301,3 +301,83 @@ fn a_client_whose_upstream_cannot_be_reached_gets_a_fin_and_is_waited_for() {
     staying.wait(LINGER + LOOK_MAX);
     assert_eq!(staying.closed, Some([RelayClose::Close; 2]));
 }
+
+#[test]
+fn a_peer_that_never_stops_sending_does_not_put_off_the_end() {
+    let mut scene = Scene::new();
+    scene.kernel(Upstream).incoming.extend([Ok(&b"down"[..]); 100]);
+    scene.readiness[1].note(Unread::ToTheEnd, false);
+    scene.kernel(Client).incoming.extend([Err(RESET)]);
+    scene.readiness[0].note(Unread::ToTheEnd, false);
+    let mut turn = RelayTurn::new(&mut scene.readiness, 16);
+    let mut last = RelayStep::Over;
+    for _ in 0..100 {
+        last = turn.step(&mut scene.relay, &mut (&mut scene.kernels, scene.now), &mut [0; 64]);
+        if matches!(last, RelayStep::Closed(_) | RelayStep::Unfinished | RelayStep::Over) {
+            break;
+        }
+    }
+    assert!(matches!(last, RelayStep::Closed([_, RelayClose::Reset])), "{last:?}");
+    assert!(!scene.kernel(Upstream).incoming.is_empty());
+}
+
+#[test]
+fn what_a_dying_side_had_acknowledged_is_no_progress_to_be_surpassed() {
+    let mut scene = Scene::new();
+    scene.receive(Upstream, [Ok(&[7; 60])]);
+    scene.kernel(Upstream).room = 3;
+    scene.receive(Client, [Ok(b"question")]);
+    assert!(!scene.relay.handle_failing(Client));
+    scene.kernel(Upstream).unacknowledged = 3;
+    scene.turn();
+    // Its last bytes are received, and the receiver acknowledges them one by one.
+    scene.kernel(Upstream).unacknowledged = 8;
+    scene.make_room(Upstream, 5);
+    scene.receive(Client, [Err(RESET)]);
+    for _ in 0..6 {
+        scene.kernel(Upstream).unacknowledged -= 1;
+        scene.wait(LINGER / 2);
+    }
+    assert_eq!(scene.closed, None);
+}
+
+#[test]
+fn a_fin_and_a_rst_that_are_noticed_together_are_passed_on_together() {
+    let mut scene = Scene::new();
+    assert!(!scene.relay.handle_failing(Client), "nothing is received yet");
+    scene.receive(Client, [Ok(b"last"), Ok(b"")]);
+    assert_eq!(scene.kernel(Upstream).fin_after, Some(4));
+    assert_eq!(scene.closed.map(|[_, upstream]| upstream), Some(RelayClose::Reset));
+}
+
+/// A scene with one rule for what goes to the upstream.
+fn faulted(place: FaultPlace, action: FaultAction) -> Scene {
+    let mut scene = Scene::new();
+    scene.relay.arm(Upstream, vec![RelayFault { rule: 0, place, action }], None);
+    scene
+}
+
+#[test]
+fn a_stall_is_no_shorter_for_a_source_that_is_gone() {
+    let time = LINGER * 3;
+    let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Stall(time));
+    scene.receive(Client, [Ok(b"abcd")]);
+    assert!(!scene.relay.handle_failing(Client));
+    scene.kernel(Client).incoming.extend([Err(RESET)]);
+    scene.turn();
+    scene.wait(time - Duration::from_millis(1));
+    assert_eq!((scene.closed, scene.kernel(Upstream).sent.len()), (None, 2));
+    scene.wait(LOOK_MAX);
+    assert_eq!(scene.kernel(Upstream).sent, b"abcd");
+    assert_eq!(scene.closed.map(|[_, upstream]| upstream), Some(RelayClose::Reset));
+}
+
+#[test]
+fn what_comes_after_a_fault_ended_the_stream_is_not_owed() {
+    for action in [FaultAction::Finish, FaultAction::Hold, FaultAction::BlackHole] {
+        let mut scene = faulted(FaultPlace::Byte(2), action);
+        scene.receive(Client, [Ok(b"abcd"), Ok(b"efgh")]);
+        assert_eq!(scene.kernel(Upstream).sent, b"ab");
+        assert_eq!(scene.relay.delivery(Upstream).due, 2);
+    }
+}

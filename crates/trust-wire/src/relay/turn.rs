@@ -148,11 +148,14 @@ impl<'a> RelayTurn<'a> {
             io.shutdown_send(to);
             return RelayStep::FinSent(to);
         }
+        let mut is_unfinished = false;
         for from in [self.next, self.next.other()] {
             let is_ready = self.readiness[from.index()].unread > Unread::Nothing;
             if is_ready && relay.wants_receive(from) {
                 if self.receives_left == 0 {
-                    return RelayStep::Unfinished;
+                    // A peer that never stops sending must not put off the end.
+                    is_unfinished = true;
+                    break;
                 }
                 self.receives_left -= 1;
                 (self.next, self.looked) = (from.other(), false);
@@ -166,7 +169,7 @@ impl<'a> RelayTurn<'a> {
                 return RelayStep::Closed(close);
             }
         }
-        RelayStep::Over
+        if is_unfinished { RelayStep::Unfinished } else { RelayStep::Over }
     }
 
     fn send_held(&mut self, relay: &mut Relay, io: &mut impl RelayIo, to: RelaySide) -> RelayStep {
