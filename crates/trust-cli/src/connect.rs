@@ -139,8 +139,8 @@ struct Lost {
     reason: String,
     /// It may answer later: the errno is one of a server that is not there yet.
     is_not_yet: bool,
-    /// Descriptors or memory have run out here.
-    is_exhausted: bool,
+    /// With this errno, if descriptors or memory have run out here.
+    exhausted: Option<i32>,
 }
 
 impl Race {
@@ -275,8 +275,8 @@ impl Race {
         let class = errno::classify(errno::of(error), Operation::Connect);
         let is_not_yet =
             matches!(class, ErrorClass::Refused | ErrorClass::Missing | ErrorClass::Unreachable);
-        let is_exhausted = class == ErrorClass::Exhausted;
-        self.lost.push(Lost { is_not_yet, is_exhausted, ..Lost::plainly(index, exit, reason) });
+        let exhausted = (class == ErrorClass::Exhausted).then(|| errno::of(error));
+        self.lost.push(Lost { is_not_yet, exhausted, ..Lost::plainly(index, exit, reason) });
     }
 
     /// Counts every address that has not answered as lost: the limit is reached.
@@ -305,14 +305,15 @@ impl Race {
 
 impl Lost {
     fn plainly(index: usize, exit: ExitCode, reason: String) -> Lost {
-        Lost { index, exit, reason, is_not_yet: false, is_exhausted: false }
+        Lost { index, exit, reason, is_not_yet: false, exhausted: None }
     }
 }
 
 impl Losses {
-    /// Whether descriptors or memory have run out here, which is no fault of the addresses.
-    pub fn are_of_exhaustion(&self) -> bool {
-        self.0.iter().any(|(_, lost)| lost.is_exhausted)
+    /// With which errno descriptors or memory have run out here, if they have: that is no fault of
+    /// the addresses.
+    pub fn exhaustion(&self) -> Option<i32> {
+        self.0.iter().find_map(|(_, lost)| lost.exhausted)
     }
 
     /// The failure of a command that needs the target: 75 if an address did not answer in time,

@@ -138,6 +138,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         log_file: context.log_file,
         hangup_ends: io::stdin().is_terminal(),
         first: None,
+        // From before its descriptor was registered.
+        have_come: true,
     };
     for (own, pair) in addresses.iter().zip(&pairs) {
         events.write_listening(own, &pair.upstream);
@@ -201,7 +203,8 @@ fn check_against(
 ) -> Result<(), Failure> {
     let lacking = rules.iter().find_map(|rule| rule.lacks(frames).map(|what| (rule, what)));
     if let Some((rule, what)) = lacking {
-        let message = format!("the rule '{rule}' needs {what}: expected {}", FRAMING.flag());
+        let flag = FRAMING.flag();
+        let message = format!("the rule '{rule}' needs {what}: expected {flag}, as {flag} u32be");
         return Err(Failure::new(ExitCode::Usage, message));
     }
     let Some(rule) = rules.iter().find(|rule| rule.resets()) else { return Ok(()) };

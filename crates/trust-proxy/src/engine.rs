@@ -86,6 +86,8 @@ pub(crate) struct ServiceSignals<'a> {
     pub(crate) hangup_ends: bool,
     /// The first one that asked for an end.
     pub(crate) first: Option<Signal>,
+    /// Some may have come that were not taken.
+    pub(crate) have_come: bool,
 }
 
 /// How the proxy ended.
@@ -171,13 +173,20 @@ impl Clients {
     }
 }
 
-/// The token of a client's socket.
+/// The token of a client's socket, or of its upstream's.
 fn token(key: usize, side: RelaySide) -> Token {
-    Token(key << 1 | side.index())
+    Token(key << 2 | side.index())
 }
 
-fn split_token(token: Token) -> (usize, RelaySide) {
-    (token.0 >> 1, RelaySide::BOTH[token.0 & 1])
+/// The token of all attempts to reach a client's upstream. The one that wins gets another, so that
+/// no event of a loser is taken for one of the connection.
+fn attempt_token(key: usize) -> Token {
+    Token(key << 2 | 2)
+}
+
+/// Whose token it is; no side: that of an attempt.
+fn split_token(token: Token) -> (usize, Option<RelaySide>) {
+    (token.0 >> 2, RelaySide::BOTH.get(token.0 & 3).copied())
 }
 
 impl<'a> RelayLoop<'a> {
@@ -227,8 +236,6 @@ impl<'a> RelayLoop<'a> {
     /// Errors of waiting itself.
     pub(crate) fn run(mut self) -> io::Result<RelayEnded> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        // A signal may have come before its descriptor was registered.
-        self.handle_signals();
         while !self.is_done() {
             self.wait(&mut events)?;
             self.handle_events(&events);
@@ -245,6 +252,9 @@ impl<'a> RelayLoop<'a> {
             // Last, so that no event of this round is taken for one of a client that has come to
             // the place of another.
             self.accept_clients();
+            if std::mem::take(&mut self.signals.have_come) {
+                self.handle_signals();
+            }
             self.follow_deadline();
         }
         let RelayTotals { drained, cut, .. } = self.totals;
@@ -302,13 +312,15 @@ impl<'a> RelayLoop<'a> {
             match event.token() {
                 ALARM => self.waiting.alarm.note_went_off(),
                 RESOLVED => self.take_resolved(),
-                SIGNALS => self.handle_signals(),
+                SIGNALS => self.signals.have_come = true,
                 token if self.listeners.note_readiness(token) => {}
                 token => {
                     let (key, side) = split_token(token);
                     // It may have ended in this round.
                     let Some(client) = self.clients.table.get_mut(key) else { continue };
-                    client.note_readiness(side, event);
+                    if let Some(side) = side {
+                        client.note_readiness(side, event);
+                    }
                     self.look_at(key);
                 }
             }
@@ -415,7 +427,7 @@ impl<'a> RelayLoop<'a> {
                 self.listeners.ask_again(poll.registry(), token);
                 continue;
             }
-            let (key, side) = split_token(token);
+            let (key, Some(side)) = split_token(token) else { continue };
             self.clients.table[key].ask_again(side, poll.registry(), token);
         }
     }

@@ -163,25 +163,32 @@ impl RelayedClient {
             }
             (RelayStage::Relaying(relayed), _) => match relayed.relay.end(side) {
                 // Its last bytes were not received, so no call has reported what came after them.
-                StreamEnd::None if relayed.relay.is_failing(side) => self
-                    .socket(side)
-                    .and_then(socket::take_error)
-                    .map_or(StreamEnd::Failed(0, ErrnoClass::Other), |(errno, class)| {
-                        StreamEnd::Failed(errno, class)
-                    }),
+                StreamEnd::None | StreamEnd::Fin if relayed.relay.is_failing(side) => {
+                    self.pending_failure(side)
+                }
                 end => end,
             },
             (RelayStage::Dialling(dial), RelaySide::Client) if dial.is_client_gone => {
-                dial.client_error
+                self.pending_failure(side)
             }
             (RelayStage::Dialling(_), _) => StreamEnd::None,
         }
     }
 
+    /// The failure of a side that no call has reported.
+    fn pending_failure(&self, side: RelaySide) -> StreamEnd {
+        let error = self.socket(side).and_then(socket::take_error);
+        let (errno, class) = error.unwrap_or((0, ErrnoClass::Reset));
+        StreamEnd::Failed(errno, class)
+    }
+
     /// Bytes for a side that it has not acknowledged, those included that still lie unread in the
     /// kernel.
     fn undelivered_to(&self, side: RelaySide) -> u64 {
-        let RelayStage::Relaying(relayed) = &self.stage else { return 0 };
+        let RelayStage::Relaying(relayed) = &self.stage else {
+            let is_from_client = side == RelaySide::Upstream;
+            return if is_from_client { socket::unread(self.stream.as_fd()) } else { 0 };
+        };
         let delivery = relayed.relay.delivery(side);
         let unacknowledged = match (self.family(side), self.socket(side)) {
             (Family::Ip, Some(socket)) => socket::unacknowledged(socket),
@@ -190,7 +197,10 @@ impl RelayedClient {
         // A FIN counts as one byte.
         let fin = u64::from(relayed.relay.is_fin_sent(side));
         let unacknowledged = unacknowledged.saturating_sub(fin).min(delivery.sent);
-        let unreceived = self.socket(side.other()).map_or(0, socket::unread);
+        let unreceived = match relayed.relay.drops_all(side) {
+            true => 0,
+            false => self.socket(side.other()).map_or(0, socket::unread),
+        };
         delivery.due - (delivery.sent - unacknowledged) + unreceived
     }
 

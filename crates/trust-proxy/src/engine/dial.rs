@@ -4,7 +4,6 @@ use trust_cli::connect::Race;
 use trust_cli::wait::Limit;
 use trust_net::Address;
 use trust_wire::Timestamp;
-use trust_wire::relay::StreamEnd;
 
 /// A client's way to its upstream.
 pub(super) struct Dial {
@@ -12,8 +11,6 @@ pub(super) struct Dial {
     pub(super) step: DialStep,
     /// The client has reset its connection meanwhile.
     pub(super) is_client_gone: bool,
-    /// With what.
-    pub(super) client_error: StreamEnd,
 }
 
 /// How far it is.
@@ -28,7 +25,6 @@ pub(super) enum DialStep {
 
 impl Dial {
     pub(super) fn new(limit: Limit) -> Dial {
-        let client_error = StreamEnd::None;
-        Dial { limit, step: DialStep::Resolving, is_client_gone: false, client_error }
+        Dial { limit, step: DialStep::Resolving, is_client_gone: false }
     }
 }

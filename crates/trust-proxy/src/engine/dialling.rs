@@ -10,20 +10,19 @@ use rustix::io::Errno;
 use socket2::SockRef;
 use trust_cli::connect::{Connected, Losses, Race, RaceProgress};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::reason;
 use trust_cli::values::quoted;
 use trust_cli::wait::left;
 use trust_net::Address;
 use trust_net::address::Family;
 use trust_net::socket::{self, AcceptedOptions};
-use trust_wire::relay::{
-    FaultAction, FaultPlace, Relay, RelayClose, RelayFault, RelaySide, StreamEnd,
-};
-use trust_wire::{ErrnoClass, Timestamp};
+use trust_wire::Timestamp;
+use trust_wire::relay::{FaultAction, FaultPlace, Relay, RelayClose, RelayFault, RelaySide};
 
 use super::RelayLoop;
 use crate::engine::client::{RelayStage, Relayed};
 use crate::engine::dial::DialStep;
-use crate::engine::{INTEREST, token};
+use crate::engine::{INTEREST, attempt_token, token};
 use crate::events::RelayReason;
 use crate::options::ConnectFailure;
 use crate::resolver::Lookup;
@@ -44,7 +43,7 @@ fn ready_ones(sockets: &[BorrowedFd<'_>]) -> Vec<bool> {
 /// Registers what has begun since the last call; the others are there already.
 fn register(race: &Race, registry: &Registry, key: usize) -> Result<(), Errno> {
     for socket in race.sockets() {
-        let (descriptor, token) = (socket.as_raw_fd(), token(key, RelaySide::Upstream));
+        let (descriptor, token) = (socket.as_raw_fd(), attempt_token(key));
         match registry.register(&mut SourceFd(&descriptor), token, INTEREST) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::EXIST) => {
                 return Err(Errno::from_io_error(&error).unwrap_or(Errno::NOMEM));
@@ -102,9 +101,6 @@ impl RelayLoop<'_> {
         let RelayStage::Dialling(dial) = &mut client.stage else { return };
         // What it had sent before is still passed on, and then that it is gone.
         if dial.is_client_gone && socket::unread(client.stream.as_fd()) == 0 {
-            let (errno, class) =
-                socket::take_error(client.stream.as_fd()).unwrap_or((0, ErrnoClass::Other));
-            dial.client_error = StreamEnd::Failed(errno, class);
             return self.close(key, [RelayClose::Close; 2], RelayReason::ClientFailed);
         }
         let is_late = dial.limit.end.is_some_and(|end| left(end).is_zero());
@@ -150,8 +146,8 @@ impl RelayLoop<'_> {
     }
 
     fn handle_losses(&mut self, key: usize, losses: &Losses, is_late: bool) {
-        if losses.are_of_exhaustion() && !is_late {
-            return self.pause_dial(key, Errno::MFILE);
+        if let (Some(errno), false) = (losses.exhaustion(), is_late) {
+            return self.pause_dial(key, Errno::from_raw_os_error(errno));
         }
         let pair = self.clients.table[key].pair;
         let failure = losses.failure(&self.listeners.pairs[pair].upstream);
@@ -179,7 +175,15 @@ impl RelayLoop<'_> {
             let _ = socket::prepare(SockRef::from(&stream), options);
         }
         let local = socket::local_address(stream.as_fd()).ok();
+        // The event that this brings has the connection's own readiness.
+        let descriptor = stream.as_fd().as_raw_fd();
+        let (token, registry) = (token(key, RelaySide::Upstream), self.waiting.poll.registry());
+        if let Err(error) = registry.reregister(&mut SourceFd(&descriptor), token, INTEREST) {
+            let message = format!("cannot wait for it: {}", reason(&error));
+            return self.fail_to_connect(key, &Failure::new(ExitCode::OsLimit, message));
+        }
         let client = &mut self.clients.table[key];
+        let is_client_gone = matches!(&client.stage, RelayStage::Dialling(it) if it.is_client_gone);
         self.events.write_connect(&client.name(), &address, local.as_ref(), took);
         let mut relay = Relay::new(self.config.linger_timeout);
         let mut is_watched = self.config.frames.is_some();
@@ -187,6 +191,10 @@ impl RelayLoop<'_> {
             let faults = self.rules.faults(client.id, direction);
             is_watched |= !faults.is_empty();
             relay.arm(direction.receiver(), faults, self.config.frames);
+        }
+        if is_client_gone {
+            // Receiving will report it, after what came before.
+            let _ = relay.handle_failing(RelaySide::Client);
         }
         let upstream = Some(stream);
         client.stage = RelayStage::Relaying(Relayed { relay, upstream, family, is_watched });

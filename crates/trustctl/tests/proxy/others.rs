@@ -21,13 +21,18 @@ fn a_check_through_a_proxy_says_the_same_as_directly_case_by_case() {
     let proxy = Proxy::start(server.address(), &[]);
     let mut cases = "*".to_owned();
     let mut differences = vec![];
-    for _ in 0..LOOKS {
+    for look in 1..=LOOKS {
         let directly = verdicts(server.port(), &cases);
         let through = verdicts(proxy.port(), &cases);
         assert!(cases != "*" || directly.len() > 70, "{directly:?}");
         let ids: Vec<&str> = directly
             .iter()
-            .filter(|(id, it)| through.get(*id) != Some(*it))
+            .filter(|(id, it)| {
+                let there = &through[*id];
+                // On a slow machine a proxy makes it slower still, and the check says so.
+                let is_judged = look < LOOKS || (there != "inconclusive" && *it != "inconclusive");
+                there != *it && is_judged
+            })
             .map(|(id, _)| id.as_str())
             .collect();
         if ids.is_empty() {
