@@ -529,6 +529,8 @@ impl Relay {
         }
         // What comes after a stall comes after it also if the source is gone meanwhile.
         if self.imposed.is_none() && self.sides.iter().any(|it| it.is_stalled() && !it.is_failing) {
+            // That there is no progress meanwhile is no one's fault.
+            self.wait = None;
             return None;
         }
         let mut is_delivered = true;

@@ -373,6 +373,20 @@ fn a_stall_is_no_shorter_for_a_source_that_is_gone() {
 }
 
 #[test]
+fn a_wait_that_becomes_a_stall_is_not_looked_at_again_and_again() {
+    let mut scene = faulted(FaultPlace::Byte(6), FaultAction::Stall(LINGER * 3));
+    scene.kernel(Upstream).room = 3;
+    scene.receive(Client, [Ok(b"abcdefgh")]);
+    assert!(!scene.relay.handle_failing(Client));
+    scene.kernel(Client).incoming.extend([Err(RESET)]);
+    scene.turn();
+    scene.wait(LINGER / 2);
+    scene.make_room(Upstream, 1000);
+    assert_eq!(scene.kernel(Upstream).sent, b"abcdef");
+    assert_eq!(scene.relay.poll_deadline(), scene.now + LINGER * 3);
+}
+
+#[test]
 fn what_comes_after_a_fault_ended_the_stream_is_not_owed() {
     for action in [FaultAction::Finish, FaultAction::Hold, FaultAction::BlackHole] {
         let mut scene = faulted(FaultPlace::Byte(2), action);
