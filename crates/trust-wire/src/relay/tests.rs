@@ -389,9 +389,48 @@ fn a_wait_that_becomes_a_stall_is_not_looked_at_again_and_again() {
 #[test]
 fn what_comes_after_a_fault_ended_the_stream_is_not_owed() {
     for action in [FaultAction::Finish, FaultAction::Hold, FaultAction::BlackHole] {
+        let (is_hold, is_finish) = (action == FaultAction::Hold, action == FaultAction::Finish);
         let mut scene = faulted(FaultPlace::Byte(2), action);
-        scene.receive(Client, [Ok(b"abcd"), Ok(b"efgh")]);
+        scene.receive(Client, [Ok(b"abcd"), Ok(b"efgh"), Ok(b"")]);
         assert_eq!(scene.kernel(Upstream).sent, b"ab");
         assert_eq!(scene.relay.delivery(Upstream).due, 2);
+        // Only what is held keeps its source waiting.
+        assert_eq!(scene.kernel(Client).incoming.is_empty(), !is_hold);
+        assert_eq!(scene.kernel(Upstream).fin_after, is_finish.then_some(2));
     }
+}
+
+#[test]
+fn a_reset_by_rule_comes_after_what_was_before_it_and_for_both() {
+    let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Reset);
+    scene.kernel(Upstream).unacknowledged = 2;
+    scene.receive(Client, [Ok(b"abcd")]);
+    assert_eq!((scene.kernel(Upstream).sent.len(), scene.closed), (2, None));
+    scene.kernel(Upstream).unacknowledged = 0;
+    scene.wait(LOOK_MAX);
+    assert_eq!(scene.closed, Some([RelayClose::Reset; 2]));
+    assert!(scene.relay.is_imposed() && scene.relay.failed_first().is_none());
+}
+
+#[test]
+fn a_close_by_rule_sends_fin_to_both_and_waits_for_theirs() {
+    let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Close);
+    scene.receive(Client, [Ok(b"abcd")]);
+    assert_eq!(scene.kernel(Upstream).fin_after, Some(2));
+    assert_eq!((scene.kernel(Client).fin_after, scene.closed), (Some(0), None));
+    scene.receive(Client, [Ok(b"more"), Ok(b"")]);
+    scene.receive(Upstream, [Ok(b"answer"), Ok(b"")]);
+    assert_eq!(scene.closed, Some([RelayClose::Close; 2]));
+    assert_eq!(scene.kernel(Client).sent, b"");
+}
+
+#[test]
+fn fin_waits_for_what_a_rule_adds_at_the_end() {
+    let insert = FaultAction::Insert((*b"added").into());
+    let mut scene = faulted(FaultPlace::End, insert);
+    scene.kernel(Upstream).room = 6;
+    scene.receive(Client, [Ok(b"abcd"), Ok(b"")]);
+    assert_eq!((scene.relay.held(Upstream), scene.kernels[1].fin_after), (&b"ded"[..], None));
+    scene.make_room(Upstream, 1000);
+    assert_eq!(scene.kernel(Upstream).fin_after, Some(9));
 }

@@ -1,3 +1,4 @@
+use alloc::collections::VecDeque;
 use alloc::vec;
 
 use proptest::prelude::*;
@@ -16,7 +17,8 @@ fn model(
     let (mut output, mut gates, mut fired) = (vec![], vec![], vec![]);
     let (mut drop, mut is_over) = (0_u64, false);
     let frames = frames_of(stream);
-    let mut changes: Vec<(Vec<u8>, bool)> = vec![];
+    // What is done to the next bytes, by each of those that are not done; `None`: nothing.
+    let mut changes: Vec<VecDeque<Option<Changed>>> = vec![];
     let mut is_found = vec![false; faults.len()];
     for at in 0..=stream.len() {
         let mut due: Vec<(usize, &RelayFault)> = vec![];
@@ -57,20 +59,27 @@ fn model(
                 FaultAction::Hold => gates.push((place, Gate::Hold)),
                 FaultAction::BlackHole => drop = u64::MAX,
                 FaultAction::Drop(count) => drop = drop.saturating_add(*count),
-                FaultAction::Xor(bytes) => changes.push((bytes.to_vec(), true)),
-                FaultAction::Set(bytes) => changes.push((bytes.to_vec(), false)),
+                FaultAction::Xor(bytes) => {
+                    changes.push(bytes.iter().map(|it| Some(Changed::Xor(*it))).collect());
+                }
+                FaultAction::Set(bytes) => {
+                    changes.push(bytes.iter().map(|it| Some(Changed::Set(*it))).collect());
+                }
                 FaultAction::Insert(bytes) => output.extend_from_slice(bytes),
                 FaultAction::SwallowFin => {}
-                FaultAction::SetLength(value) => changes.push((vec![*value as u8], false)),
+                FaultAction::SetLength(value) => {
+                    changes.push([None, Some(Changed::Set(*value as u8))].into());
+                }
             }
             is_over = gates.last().is_some_and(|(_, gate): &(u64, Gate)| gate.is_last());
         }
         let Some(byte) = stream.get(at) else { break };
         let mut byte = *byte;
-        for (bytes, is_xor) in &mut changes {
-            if !bytes.is_empty() {
-                let with = bytes.remove(0);
-                byte = if *is_xor { byte ^ with } else { with };
+        for change in &mut changes {
+            match change.pop_front().flatten() {
+                Some(Changed::Xor(with)) => byte ^= with,
+                Some(Changed::Set(with)) => byte = with,
+                None => {}
             }
         }
         if is_over {
@@ -83,11 +92,17 @@ fn model(
     (output, gates, fired)
 }
 
-/// Where each frame begins, and ends if it is whole: its first byte is its length.
+/// What is done to a byte.
+enum Changed {
+    Xor(u8),
+    Set(u8),
+}
+
+/// Where each frame begins, and ends if it is whole: its second byte is the length after that.
 fn frames_of(stream: &[u8]) -> Vec<(usize, Option<usize>)> {
     let (mut frames, mut at) = (vec![], 0);
     loop {
-        let end = stream.get(at).map(|len| at + 1 + usize::from(*len));
+        let end = stream.get(at + 1).map(|len| at + 2 + usize::from(*len));
         frames.push((at, end));
         match end {
             Some(end) if end <= stream.len() => at = end,
@@ -106,8 +121,10 @@ fn place_in(
     let (start, end) = *frames.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
     let at = match part {
         FramePart::Byte(count) => start + count as usize,
-        FramePart::Payload => end.map(|_| start + 1)?,
-        FramePart::BeforeEnd(count) => end?.checked_sub(count as usize).filter(|at| *at > start)?,
+        FramePart::Payload => end.map(|_| start + 2)?,
+        FramePart::BeforeEnd(count) => {
+            end?.checked_sub(count as usize).filter(|at| *at >= start + 2)?
+        }
         FramePart::End => end?,
     };
     (at <= end.unwrap_or(usize::MAX) && at <= stream_len).then_some(at)
@@ -170,7 +187,8 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        let format = LengthFormat::parse("u8").map(FrameFormat::Length);
+        let format = LengthFormat::parse("u8").and_then(|format| format.with_offset(1));
+        let format = format.map(FrameFormat::Length);
         let (mut flow, mut output) = (FaultFlow::new(faults.clone(), format), vec![]);
         flow.process(&[], &mut output);
         for piece in cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]) {
