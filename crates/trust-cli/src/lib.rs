@@ -56,6 +56,7 @@ pub mod sys;
 pub mod target;
 pub mod tcp_table;
 pub mod text;
+pub mod text_file;
 pub mod unix_table;
 pub mod usage;
 pub mod values;

@@ -1,22 +1,19 @@
 //! Which place to listen belongs to which upstream.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::listen_place::ListenPlace;
 use trust_cli::target::Target;
-use trust_cli::text::reason;
+use trust_cli::text::count;
+use trust_cli::text_file::read_list;
 use trust_cli::values::quoted;
 
 use crate::options::{LISTEN, PAIRS, ProxyOptions, UPSTREAM};
 
 /// Most pairs of one proxy: each has a listening socket or two, and no one writes more by hand.
 const PAIRS_MAX: usize = 1000;
-
-/// Largest file of pairs that is read, in bytes.
-const FILE_MAX: u64 = 1024 * 1024;
 
 /// A place to listen, and the server for clients that come there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +87,9 @@ fn parse<T>(
 }
 
 fn read_file(path: &Path) -> Result<Vec<ProxyPair>, Failure> {
-    let unreadable =
-        |why: String| Failure::new(ExitCode::Io, format!("cannot read {}: {why}", quoted(path)));
-    let size = fs::metadata(path).map_err(|error| unreadable(reason(&error)))?.len();
-    if size > FILE_MAX {
-        return Err(unreadable(format!("it has {size} bytes: expected up to {FILE_MAX}")));
-    }
-    let text = fs::read_to_string(path).map_err(|error| unreadable(reason(&error)))?;
-    let pairs = parse_lines(&text).map_err(|(line, fault)| {
-        let message = format!("{}, line {line}: {fault}", quoted(path));
-        Failure::new(ExitCode::DataError, message)
+    let pairs = read_list(path, |place, line| {
+        let refused = |fault| Failure::new(ExitCode::DataError, format!("{place}: {fault}"));
+        parse_line(line).map_err(refused)
     })?;
     match pairs.is_empty() {
         true => Err(Failure::new(ExitCode::DataError, format!("{}: no pair in it", quoted(path)))),
@@ -107,20 +97,16 @@ fn read_file(path: &Path) -> Result<Vec<ProxyPair>, Failure> {
     }
 }
 
-/// The pairs of a file, or the number of the first wrong line and what is wrong with it.
-fn parse_lines(text: &str) -> Result<Vec<ProxyPair>, (usize, String)> {
-    let mut pairs = vec![];
-    for (index, line) in text.lines().enumerate() {
-        let line = line.split_once('#').map_or(line, |(before, _)| before);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let pair = match words.as_slice() {
-            [] => continue,
-            [listen, upstream] => parse_pair(listen, upstream),
-            words => Err(format!("expected LISTEN UPSTREAM, found {} words", words.len())),
-        };
-        pairs.push(pair.map_err(|fault| (index + 1, fault))?);
+/// The pair of a line, after which a comment may stand.
+fn parse_line(line: &str) -> Result<ProxyPair, String> {
+    let line = line.split_once('#').map_or(line, |(before, _)| before);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        [listen, upstream] => parse_pair(listen, upstream),
+        words => {
+            Err(format!("expected LISTEN UPSTREAM, found {}", count(words.len() as u64, "word")))
+        }
     }
-    Ok(pairs)
 }
 
 fn parse_pair(listen: &str, upstream: &str) -> Result<ProxyPair, String> {
@@ -175,14 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_pair_a_line_and_a_wrong_line_is_named() {
-        let text = "# two of them\n7000 localhost:7\n\n unix:/run/a.sock\t[::1]:7 # the other\n";
-        let expected = vec![pair(":7000", "localhost:7"), pair("unix:/run/a.sock", "[::1]:7")];
-        assert_eq!(parse_lines(text), Ok(expected));
-        let wrong = parse_lines("7000 7\n\n7001\n");
-        assert_eq!(wrong, Err((3, "expected LISTEN UPSTREAM, found 1 words".to_owned())));
-        let (line, fault) = parse_lines("7000 localhost:x").unwrap_err();
-        assert_eq!(line, 1);
+    fn a_line_has_two_words_and_maybe_a_comment() {
+        assert_eq!(parse_line("7000 localhost:7"), Ok(pair(":7000", "localhost:7")));
+        let commented = parse_line("unix:/run/a.sock\t[::1]:7 # the other");
+        assert_eq!(commented, Ok(pair("unix:/run/a.sock", "[::1]:7")));
+        let wrong = parse_line("7001").unwrap_err();
+        assert_eq!(wrong, "expected LISTEN UPSTREAM, found 1 word");
+        let fault = parse_line("7000 localhost:x").unwrap_err();
         assert!(fault.starts_with("invalid UPSTREAM 'localhost:x': "), "{fault}");
     }
 }

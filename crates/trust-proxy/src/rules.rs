@@ -7,21 +7,16 @@ mod parse;
 mod tests;
 
 use std::fmt::{self, Write as _};
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::random::{GAMMA, mix};
-use trust_cli::text::reason;
-use trust_cli::values::quoted;
+use trust_cli::text_file::read_list;
 use trust_wire::relay::{FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide};
 
 /// Longest text that `match` looks for, in bytes.
 pub const MATCH_MAX: usize = 4096;
-
-/// Largest file of rules that is read, in bytes.
-const FILE_MAX: u64 = 1024 * 1024;
 
 /// A fault, and where it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,31 +282,15 @@ impl Rules {
     }
 }
 
-/// The rules of a file: one per line; empty lines, and those that begin with `#`, are ignored.
+/// The rules of a file.
 ///
 /// # Errors
 ///
 /// 74 if it cannot be read, 65 with the first wrong line.
 pub fn read_file(path: &Path) -> Result<Vec<Rule>, Failure> {
-    let unreadable =
-        |why: String| Failure::new(ExitCode::Io, format!("cannot read {}: {why}", quoted(path)));
-    let size = fs::metadata(path).map_err(|error| unreadable(reason(&error)))?.len();
-    if size > FILE_MAX {
-        return Err(unreadable(format!("it has {size} bytes: expected up to {FILE_MAX}")));
-    }
-    let text = fs::read_to_string(path).map_err(|error| unreadable(reason(&error)))?;
-    let mut rules = vec![];
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let place = format!("{}, line {}", quoted(path), index + 1);
-        rules.push(
-            Rule::parse(line).map_err(|error| error.failure(ExitCode::DataError, &place, line))?,
-        );
-    }
-    Ok(rules)
+    read_list(path, |place, line| {
+        Rule::parse(line).map_err(|error| error.failure(ExitCode::DataError, place, line))
+    })
 }
 
 impl fmt::Display for Rule {
