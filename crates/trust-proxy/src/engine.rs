@@ -388,7 +388,7 @@ impl<'a> RelayLoop<'a> {
         for receiver in RelaySide::BOTH {
             for fired in relayed.relay.take_fired(receiver) {
                 let rule = self.rules.note_fired(fired.rule);
-                let place = (Direction::towards(receiver), fired.position);
+                let place = (Direction::towards(receiver), fired);
                 self.events.write_fault(&name, &rule, Some(place));
             }
             if let Some(lost) = relayed.relay.take_lost(receiver) {

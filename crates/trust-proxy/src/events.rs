@@ -12,7 +12,7 @@ use trust_cli::text::milliseconds;
 use trust_cli::zone;
 use trust_net::{Address, Event, Observer, Peer};
 use trust_wire::ErrnoClass;
-use trust_wire::relay::{LostFraming, StreamEnd};
+use trust_wire::relay::{FiredFault, LostFraming, StreamEnd};
 
 use crate::rules::{Direction, Rule, Rules};
 
@@ -197,13 +197,20 @@ impl ProxyEvents {
         &self,
         client: &ClientName,
         rule: &str,
-        place: Option<(Direction, u64)>,
+        place: Option<(Direction, FiredFault)>,
     ) {
         let event = self.client_event(Level::Warn, "fault", client).field("rule", rule);
         match place {
             None => event.write(),
-            Some((direction, byte)) => {
-                event.field("direction", direction.word()).field("byte", &byte).write();
+            Some((direction, fired)) => {
+                let event = event.field("direction", direction.word());
+                let event = event.field("byte", &fired.position);
+                match fired.frame {
+                    None => event.write(),
+                    Some((frame, byte)) => {
+                        event.field("frame", &frame).field("frame_byte", &byte).write();
+                    }
+                }
             }
         }
     }

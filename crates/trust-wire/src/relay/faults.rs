@@ -99,6 +99,8 @@ pub struct FiredFault {
     pub rule: usize,
     /// After how many bytes from the source.
     pub position: u64,
+    /// In which frame, from 1, and after how many of its bytes; `None` without frames.
+    pub frame: Option<(u64, u64)>,
 }
 
 /// What stands between bytes of the output.
@@ -345,7 +347,9 @@ impl FaultFlow {
         if self.is_over() {
             return;
         }
-        self.fired.push(FiredFault { rule, position: self.position });
+        let position = self.position;
+        let frame = self.frames.as_ref().and_then(|frames| frames.place(position));
+        self.fired.push(FiredFault { rule, position, frame });
         match action {
             FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
             FaultAction::Hold => self.end(Gate::Hold),

@@ -137,6 +137,8 @@ fn a_fault_inside_a_frame_is_where_the_frame_is_however_it_comes() {
     client.receives(&frames[..before]);
     client.receives_reset();
     is_reported(&proxy, &client, rule, "down", 19);
+    let fault = proxy.event("fault", |_| true);
+    assert_eq!((fault.count("frame"), fault.count("frame_byte")), (3, 6));
     let close = proxy.ends(client.address(), "fault", ["open", "rst", "open", "rst"]);
     assert_eq!((close.count("frames_up"), close.count("frames_down")), (0, 2));
     proxy.stop();

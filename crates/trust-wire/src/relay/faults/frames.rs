@@ -135,6 +135,11 @@ impl FrameTracker {
         }
     }
 
+    /// In which frame that position is, and after how many of its bytes.
+    pub(super) fn place(&self, position: u64) -> Option<(u64, u64)> {
+        (!self.is_lost).then(|| (self.number, position - self.start))
+    }
+
     /// Frames that are whole.
     pub(super) fn whole(&self) -> u64 {
         self.number - 1

@@ -49,7 +49,10 @@ fn model(
             if is_over {
                 continue;
             }
-            fired.push(FiredFault { rule, position: at as u64 });
+            // At the end of a frame the next one has begun.
+            let frame = frames.iter().rposition(|(start, _)| *start <= at);
+            let frame = frame.map(|index| (index as u64 + 1, (at - frames[index].0) as u64));
+            fired.push(FiredFault { rule, position: at as u64, frame });
             let place = output.len() as u64;
             match &fault.action {
                 FaultAction::Reset => gates.push((place, Gate::Reset)),
@@ -230,7 +233,7 @@ fn bytes_are_found_across_pieces_and_only_once() {
         flow.process(piece, &mut output);
     }
     assert_eq!(output, b"xaaab! aab");
-    assert_eq!(flow.take_fired(), [FiredFault { rule: 7, position: 5 }]);
+    assert_eq!(flow.take_fired(), [FiredFault { rule: 7, position: 5, frame: None }]);
 }
 
 #[test]
