@@ -408,6 +408,9 @@ impl Relay {
             }
             _ => StreamEnd::Fin,
         };
+        if self.side(side).end != StreamEnd::Fin {
+            return;
+        }
         let to = self.side_mut(side.other());
         if let (Some(faults), Sending::Open) = (&mut to.faults, to.sending) {
             let before = to.held.len();

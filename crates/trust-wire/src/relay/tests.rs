@@ -425,6 +425,18 @@ fn a_close_by_rule_sends_fin_to_both_and_waits_for_theirs() {
 }
 
 #[test]
+fn a_reset_that_looks_like_the_end_is_no_end_to_a_rule() {
+    let insert = FaultAction::Insert((*b"added").into());
+    let mut scene = faulted(FaultPlace::End, insert);
+    // A send has reported the RST, after which receiving reports the end of the stream.
+    scene.kernel(Client).send_error = Some(RESET);
+    scene.kernel(Client).incoming.extend([Ok(&b"last"[..]), Ok(b"")]);
+    scene.receive(Upstream, [Ok(b"answer")]);
+    assert_eq!(scene.kernel(Upstream).sent, b"last");
+    assert_eq!(scene.relay.take_fired(Upstream), []);
+}
+
+#[test]
 fn fin_waits_for_what_a_rule_adds_at_the_end() {
     let insert = FaultAction::Insert((*b"added").into());
     let mut scene = faulted(FaultPlace::End, insert);
