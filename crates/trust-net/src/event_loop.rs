@@ -43,6 +43,8 @@ mod parenting;
 mod poller;
 mod table;
 
+pub use entry::note_event;
+
 /// Deadlines judged before readiness is looked at again.
 const DEADLINES_PER_ROUND: usize = 256;
 

@@ -4,4 +4,5 @@
 pub use crate::accept::{AcceptPolicy, Accepted};
 pub use crate::alarm::Alarm;
 pub use crate::clock::Clock;
+pub use crate::event_loop::note_event;
 pub use crate::questions::{Questions, Registered};

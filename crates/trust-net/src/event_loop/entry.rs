@@ -14,6 +14,19 @@ use crate::turn::Endpoint;
 pub(super) const INTEREST: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
+/// Records what an event says about a connection's socket.
+pub fn note_event(readiness: &mut Readiness, event: &mio::event::Event) {
+    let failed = event.is_error();
+    let unread = if failed || event.is_read_closed() || event.is_priority() {
+        Unread::ToTheEnd
+    } else if event.is_readable() {
+        Unread::Bytes
+    } else {
+        Unread::Nothing
+    };
+    readiness.note(unread, event.is_writable() || event.is_write_closed() || failed);
+}
+
 /// A connection in its worker's table.
 pub(super) struct Entry<S> {
     pub(super) stream: OwnedFd,
@@ -40,15 +53,7 @@ impl<S> Entry<S> {
     }
 
     pub(super) fn note_readiness(&mut self, event: &mio::event::Event) {
-        let failed = event.is_error();
-        let unread = if failed || event.is_read_closed() || event.is_priority() {
-            Unread::ToTheEnd
-        } else if event.is_readable() {
-            Unread::Bytes
-        } else {
-            Unread::Nothing
-        };
-        self.readiness.note(unread, event.is_writable() || event.is_write_closed() || failed);
+        note_event(&mut self.readiness, event);
     }
 
     /// Asks the kernel about it, after a pause.

@@ -5,11 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use mio::event::Event;
 use mio::{Registry, Token};
 use trust_net::address::{Family, Peer};
-use trust_net::loop_parts::Registered;
+use trust_net::loop_parts::{Registered, note_event};
 use trust_net::socket;
 use trust_net::stream::ClientStream;
 use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
-use trust_wire::turn::Unread;
 use trust_wire::{ErrnoClass, Readiness, Timestamp};
 
 use crate::engine::dial::Dial;
@@ -58,17 +57,8 @@ impl RelayedClient {
 
     /// Records an event of one of its sockets.
     pub(super) fn note_readiness(&mut self, side: RelaySide, event: &Event) {
-        let failed = event.is_error();
-        let unread = if failed || event.is_read_closed() || event.is_priority() {
-            Unread::ToTheEnd
-        } else if event.is_readable() {
-            Unread::Bytes
-        } else {
-            Unread::Nothing
-        };
-        let is_writable = event.is_writable() || event.is_write_closed() || failed;
-        self.readiness[side.index()].note(unread, is_writable);
-        if failed {
+        note_event(&mut self.readiness[side.index()], event);
+        if event.is_error() {
             self.note_error(side);
         }
     }
