@@ -192,7 +192,7 @@ impl ProxyEvents {
             .write();
     }
 
-    /// A rule has happened to a client, after so many bytes of a direction, or at accept.
+    /// A rule has happened to a client: at a place of a direction, or at accept.
     pub(crate) fn write_fault(
         &self,
         client: &ClientName,

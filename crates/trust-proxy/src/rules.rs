@@ -59,7 +59,7 @@ pub enum RuleAction {
     BlackHole,
     /// [`FaultAction::Drop`]
     Drop(u64),
-    /// So many bits of the next byte, from 1 to 8; the seed says which.
+    /// Inverts 1 to 8 bits of the next byte; the seed says which.
     Flip(u32),
     /// [`FaultAction::Xor`]
     Xor(Vec<u8>),
@@ -82,7 +82,7 @@ pub enum RuleAction {
 pub enum RulePlace {
     /// When a client is accepted, before its upstream is looked for.
     Connect,
-    /// After so many bytes.
+    /// After this many bytes.
     Byte(u64),
     /// After the first occurrence of these bytes.
     Match(Vec<u8>),
@@ -208,7 +208,7 @@ impl Rule {
     }
 }
 
-/// A byte with so many bits set.
+/// A byte with this many bits set.
 fn random_bits(count: u32, random: u64) -> u8 {
     let mut bits = 0_u8;
     let mut random = random;

@@ -382,7 +382,7 @@ impl Relay {
         side.held.extend_from_slice(&bytes[sent..]);
     }
 
-    /// Records that the kernel took so many of the held bytes.
+    /// Records that the kernel took this many of the held bytes.
     ///
     /// # Panics
     ///

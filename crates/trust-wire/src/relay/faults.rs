@@ -32,7 +32,7 @@ pub struct RelayFault {
 /// A place in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultPlace {
-    /// After so many bytes.
+    /// After this many bytes.
     Byte(u64),
     /// After the first occurrence of these bytes; never if there are none.
     Match(Box<[u8]>),
@@ -50,12 +50,12 @@ pub enum FaultPlace {
 /// A place in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePart {
-    /// After so many of its bytes, those of its header included. 0 is as soon as the frame before
+    /// After this many of its bytes, those of its header included. 0 is as soon as the frame before
     /// it has ended.
     Byte(u64),
     /// After its header.
     Payload,
-    /// Before so many of its last bytes. Only if its header says how long it is.
+    /// Before this many of its last bytes. Only if its header says how long it is.
     BeforeEnd(u64),
     /// After its last byte.
     End,
@@ -77,7 +77,7 @@ pub enum FaultAction {
     Hold,
     /// What follows is received and dropped, FIN included.
     BlackHole,
-    /// So many of the bytes that follow are dropped.
+    /// This many of the bytes that follow are dropped.
     Drop(u64),
     /// The bytes that follow are combined with these by exclusive or.
     Xor(Box<[u8]>),
@@ -155,6 +155,13 @@ struct Armed {
     action: FaultAction,
     /// The frame that it must be in.
     frame: Option<u64>,
+}
+
+/// What is known of the place of a fault in a frame.
+enum Placed {
+    At(u64),
+    Later,
+    Never,
 }
 
 #[derive(Debug)]
@@ -246,46 +253,41 @@ impl FaultFlow {
         let Some(FrameTracker { number, start, .. }) = self.frames else { return };
         self.armed
             .retain(|armed| armed.at <= start || armed.frame.is_none_or(|frame| frame >= number));
-        let mut later = Vec::new();
-        for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
-            let at = match part {
-                FramePart::Byte(count) if of == number => start.checked_add(count),
-                FramePart::End if number.checked_sub(1) == Some(of) => Some(start),
-                // It has come, and was too short, or its header does not say how long it is.
-                _ if of < number => continue,
-                _ => {
-                    later.push((of, part, rule, action));
-                    continue;
-                }
-            };
-            if let Some(at) = at {
-                self.arm(Armed { at, rule, action, frame: Some(of) });
+        self.arm_in_frames(|of, part| match part {
+            FramePart::Byte(count) if of == number => {
+                start.checked_add(count).map_or(Placed::Never, Placed::At)
             }
-        }
-        self.in_frames = later;
+            FramePart::End if number.checked_sub(1) == Some(of) => Placed::At(start),
+            // It has come, and was too short, or its header does not say how long it is.
+            _ if of < number => Placed::Never,
+            _ => Placed::Later,
+        });
     }
 
     /// The header of the current frame is whole: arms what is at a known distance from its end.
     fn resolve(&mut self) {
         let Some(FrameTracker { number, end: Some(end), .. }) = self.frames else { return };
-        let mut later = Vec::new();
+        let position = self.position;
+        self.arm_in_frames(|of, part| match part {
+            FramePart::Payload if of == number => Placed::At(position),
+            FramePart::BeforeEnd(count) if of == number => {
+                // In the header it would have been passed already.
+                let at = end.checked_sub(count).filter(|at| *at >= position);
+                at.map_or(Placed::Never, Placed::At)
+            }
+            _ => Placed::Later,
+        });
+    }
+
+    /// Arms the faults in frames whose places are known now.
+    fn arm_in_frames(&mut self, place: impl Fn(u64, FramePart) -> Placed) {
         for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
-            let at = match part {
-                FramePart::Payload if of == number => Some(self.position),
-                FramePart::BeforeEnd(count) if of == number => {
-                    // In the header it would have been passed already.
-                    end.checked_sub(count).filter(|at| *at >= self.position)
-                }
-                _ => {
-                    later.push((of, part, rule, action));
-                    continue;
-                }
-            };
-            if let Some(at) = at {
-                self.arm(Armed { at, rule, action, frame: Some(of) });
+            match place(of, part) {
+                Placed::At(at) => self.arm(Armed { at, rule, action, frame: Some(of) }),
+                Placed::Later => self.in_frames.push((of, part, rule, action)),
+                Placed::Never => {}
             }
         }
-        self.in_frames = later;
     }
 
     /// Takes bytes from the source, and appends what becomes of them to the output. Without bytes:

@@ -39,9 +39,9 @@ pub trait RelayIo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum RelayStep {
-    /// So many bytes were received from a side, and sent on or held.
+    /// This many bytes were received from a side, and sent on or held.
     Received(RelaySide, usize),
-    /// So many of the bytes held for a side were sent.
+    /// This many of the bytes held for a side were sent.
     Sent(RelaySide, usize),
     /// The FIN of a side was received.
     EndOfStream(RelaySide),
