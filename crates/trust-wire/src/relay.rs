@@ -17,10 +17,11 @@ use crate::time::Timestamp;
 mod faults;
 mod turn;
 
-use self::faults::{FaultFlow, Gate};
+use self::faults::{FaultFlow, Gate, HOLD_DEFAULT};
 
 pub use self::faults::{
-    FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
+    Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
+    draw,
 };
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 
@@ -119,6 +120,8 @@ pub struct Delivery {
 pub struct Relay {
     sides: [SideState; 2],
     linger_timeout: Duration,
+    /// How many bytes may be held for a side that are delayed.
+    hold: usize,
     /// The side that failed first.
     failed_first: Option<RelaySide>,
     /// The end that was decided without either side.
@@ -150,6 +153,20 @@ enum ImposedEnd {
     Close,
     /// RST for both, once this side has what it should get before it.
     Reset(RelaySide),
+    /// RST for these, and FIN for the other one, if there is one, once both have what they should
+    /// get before it.
+    ResetSides([bool; 2]),
+}
+
+impl ImposedEnd {
+    /// Whether a side gets FIN.
+    const fn finishes(self, side: RelaySide) -> bool {
+        match self {
+            ImposedEnd::Close => true,
+            ImposedEnd::Reset(_) => false,
+            ImposedEnd::ResetSides(sides) => !sides[side.index()],
+        }
+    }
 }
 
 /// Whether a side can be sent to.
@@ -194,7 +211,8 @@ impl SideState {
 
     /// Whether a rule has it wait for a time to come.
     fn is_stalled(&self) -> bool {
-        matches!(self.gate(), Some(Gate::Stall(_) | Gate::Until(_)))
+        let (sent, held) = (self.delivery.sent, self.unsent().len());
+        self.faults.as_ref().is_some_and(|faults| faults.timing.is_waiting(sent, held))
     }
 
     fn unsent(&self) -> &[u8] {
@@ -204,17 +222,33 @@ impl SideState {
     /// What of it can be sent now.
     fn sendable(&self) -> &[u8] {
         let unsent = self.unsent();
-        let ahead = self.faults.as_ref().map_or(usize::MAX, |it| it.ahead(self.delivery.sent));
+        let sent = self.delivery.sent;
+        let ahead = self.faults.as_ref().map_or(usize::MAX, |faults| faults.timing.ahead(sent));
         &unsent[..unsent.len().min(ahead)]
     }
 
     /// The gate that it waits at, with everything before it sent.
     fn gate(&self) -> Option<Gate> {
-        self.faults.as_ref()?.at_gate(self.delivery.sent)
+        self.faults.as_ref()?.timing.at_gate(self.delivery.sent)
     }
 
     fn is_gated(&self) -> bool {
-        self.faults.as_ref().is_some_and(|faults| faults.is_gated())
+        self.faults.as_ref().is_some_and(|faults| !faults.timing.gates.is_empty())
+    }
+
+    /// Whether more may be received for it.
+    fn has_room(&self) -> bool {
+        let held = self.unsent().len();
+        self.faults.as_ref().map_or(held == 0, |faults| faults.timing.has_room(held))
+    }
+
+    /// Has a fault change what is held for it.
+    fn fault(&mut self, happen: impl FnOnce(&mut FaultFlow, &mut Vec<u8>)) {
+        let Some(faults) = &mut self.faults else { return };
+        let before = self.held.len();
+        happen(faults, &mut self.held);
+        self.delivery.due += (self.held.len() - before) as u64;
+        faults.timing.note_held(self.held.len() - self.taken);
     }
 
     /// Whether a rule drops everything that comes for it.
@@ -236,7 +270,16 @@ impl Relay {
     /// progress at least every `linger_timeout`, and five times that in all.
     pub const fn new(linger_timeout: Duration) -> Relay {
         let sides = [SideState::new(), SideState::new()];
-        Relay { sides, linger_timeout, failed_first: None, imposed: None, wait: None }
+        let hold = HOLD_DEFAULT;
+        Relay { sides, linger_timeout, hold, failed_first: None, imposed: None, wait: None }
+    }
+
+    /// Holds at most so many bytes for a side that are delayed on purpose; 32 MiB otherwise. To be
+    /// called before faults are armed.
+    #[must_use]
+    pub const fn with_hold(mut self, bytes: usize) -> Relay {
+        self.hold = bytes;
+        self
     }
 
     /// Has these faults happen to what goes to a side, from its first byte on, and counts its
@@ -245,11 +288,21 @@ impl Relay {
         if faults.is_empty() && format.is_none() {
             return;
         }
-        let side = self.side_mut(to);
         let mut flow = Box::new(FaultFlow::new(faults, format));
-        flow.process(&[], &mut side.held);
-        side.delivery.due = side.held.len() as u64;
+        flow.timing.set_hold(self.hold);
+        let side = self.side_mut(to);
         side.faults = Some(flow);
+        side.fault(|faults, held| faults.process(&[], held));
+    }
+
+    /// Whether as much is held for a side as may be; true once each time it comes to that.
+    pub fn take_full(&mut self, to: RelaySide) -> bool {
+        self.side_mut(to).faults.as_mut().is_some_and(|faults| faults.timing.take_full())
+    }
+
+    /// When what was sent last to a side was due, if a time that a fault set said so.
+    pub fn take_due(&mut self, to: RelaySide) -> Option<Timestamp> {
+        self.side_mut(to).faults.as_mut()?.timing.take_due()
     }
 
     /// Whether a rule drops everything that comes for a side from here on.
@@ -337,12 +390,19 @@ impl Relay {
         self.side(side).sending == Sending::Open && !self.sendable(side).is_empty()
     }
 
-    /// Whether to receive from a side. Not while something is held for the other one: that is all
-    /// the back-pressure there is, and it bounds what is held to one receive.
+    /// Whether to receive from a side. Not while something is held for the other one, unless it is
+    /// delayed: that is all the back-pressure there is, and it bounds what is held to one receive.
     pub fn wants_receive(&self, side: RelaySide) -> bool {
         let other = self.side(side.other());
-        let is_free = other.unsent().is_empty() && !other.is_gated();
-        self.side(side).end == StreamEnd::None && (is_free || other.sending != Sending::Open)
+        self.side(side).end == StreamEnd::None
+            && (other.has_room() || other.sending != Sending::Open)
+    }
+
+    /// How many bytes to receive from a side at once at most.
+    pub fn receive_limit(&self, side: RelaySide) -> usize {
+        let faults = self.side(side.other()).faults.as_ref();
+        let window = faults.and_then(|faults| faults.window()).unwrap_or(u64::MAX);
+        usize::try_from(window).unwrap_or(usize::MAX)
     }
 
     /// Records what was received from a side; returns what must be sent on. That is nothing if the
@@ -358,13 +418,12 @@ impl Relay {
             to.delivery.due += if to.drops_all() { 0 } else { bytes.len() as u64 };
             return &[];
         }
-        if let Some(faults) = &mut to.faults
-            && !faults.pass(bytes)
-        {
-            let before = to.held.len();
-            faults.process(bytes, &mut to.held);
-            to.delivery.due += (to.held.len() - before) as u64;
-            return &[];
+        if let Some(faults) = &mut to.faults {
+            faults.note_received();
+            if !faults.pass(bytes) {
+                to.fault(|faults, held| faults.process(bytes, held));
+                return &[];
+            }
         }
         to.delivery.due += bytes.len() as u64;
         bytes
@@ -392,9 +451,17 @@ impl Relay {
         side.delivery.sent += sent as u64;
         side.taken += sent;
         assert!(side.taken <= side.held.len(), "more bytes sent than were held");
-        if side.taken == side.held.len() {
+        let held = side.held.len() - side.taken;
+        if held == 0 {
             // An idle connection has no buffer.
             side.drop_held();
+        } else if side.taken > held {
+            // So each byte is moved once at most.
+            side.held.drain(..side.taken);
+            side.taken = 0;
+        }
+        if let Some(faults) = &mut side.faults {
+            faults.timing.handle_sent(sent, held);
         }
     }
 
@@ -412,33 +479,34 @@ impl Relay {
             return;
         }
         let to = self.side_mut(side.other());
-        if let (Some(faults), Sending::Open) = (&mut to.faults, to.sending) {
-            let before = to.held.len();
-            faults.process_end(&mut to.held);
-            to.delivery.due += (to.held.len() - before) as u64;
+        if to.sending == Sending::Open {
+            to.fault(|faults, held| faults.process_end(held));
         }
     }
 
-    /// Whether something that was received waits on purpose, so that [`Relay::pass_gates`] must be
-    /// called.
-    pub fn is_gated(&self) -> bool {
-        self.sides.iter().any(|side| side.is_gated())
+    /// Whether what happens depends on the time, so that [`Relay::handle_time`] must be called
+    /// before anything else is done, and before received bytes are recorded.
+    pub fn needs_time(&self) -> bool {
+        let mut faults = self.sides.iter().filter_map(|side| side.faults.as_ref());
+        faults.any(|faults| faults.needs_time())
     }
 
-    /// Does what waits on purpose and is due by now.
-    pub fn pass_gates(&mut self, now: Timestamp) {
+    /// Does what is due by now.
+    pub fn handle_time(&mut self, now: Timestamp) {
         for to in RelaySide::BOTH {
             let side = self.side_mut(to);
-            let sent = side.delivery.sent;
-            match side.faults.as_mut().and_then(|faults| faults.reached(sent, now)) {
-                Some(Gate::Reset) => {
-                    self.imposed.get_or_insert(ImposedEnd::Reset(to));
-                }
-                Some(Gate::Close) => {
-                    self.imposed.get_or_insert(ImposedEnd::Close);
-                }
-                _ => {}
+            if side.sending == Sending::Open {
+                side.fault(|faults, held| faults.handle_time(now, held));
             }
+            let (sent, held) = (side.delivery.sent, side.unsent().len());
+            let gate = side.faults.as_mut().and_then(|faults| faults.timing.open(sent, held));
+            let imposed = match gate {
+                Some(Gate::Reset) => ImposedEnd::Reset(to),
+                Some(Gate::ResetSides(sides)) => ImposedEnd::ResetSides(sides),
+                Some(Gate::Close) => ImposedEnd::Close,
+                _ => continue,
+            };
+            self.imposed.get_or_insert(imposed);
         }
     }
 
@@ -489,7 +557,7 @@ impl Relay {
                 && !side.is_gated()
                 && !side.swallows_fin();
             let is_imposed = side.gate() == Some(Gate::Finish)
-                || self.imposed == Some(ImposedEnd::Close) && side.sendable().is_empty();
+                || self.imposed.is_some_and(|it| it.finishes(*to)) && side.sendable().is_empty();
             side.sending == Sending::Open && (is_passed_on || is_imposed)
         };
         let due = RelaySide::BOTH.into_iter().find(is_due)?;
@@ -549,6 +617,7 @@ impl Relay {
             is_delivered &= match self.imposed {
                 Some(ImposedEnd::Reset(to)) => name != to || left == 0,
                 // What it has sent instead is dropped.
+                Some(ImposedEnd::ResetSides(_)) => left == 0,
                 Some(ImposedEnd::Close) => left == 0 && side.end != StreamEnd::None,
                 None => {
                     // What came before a failure of the other side may not have been received yet.
@@ -562,7 +631,7 @@ impl Relay {
         }
         let is_reset = |side: RelaySide| {
             let other = self.side(side.other());
-            other.is_failing || matches!(self.imposed, Some(ImposedEnd::Reset(_)))
+            other.is_failing || self.imposed.is_some_and(|imposed| !imposed.finishes(side))
         };
         Some(RelaySide::BOTH.map(|side| match is_reset(side) {
             true => RelayClose::Reset,
@@ -592,11 +661,9 @@ impl Relay {
     /// When to look at the connection again although nothing happens.
     pub fn poll_deadline(&self) -> Timestamp {
         let waits = self.wait.map_or(Timestamp::NEVER, |wait| wait.look_again);
-        let opens = self.sides.iter().filter_map(|side| match side.gate() {
-            Some(Gate::Until(time)) => Some(time),
-            _ => None,
-        });
-        opens.min().map_or(waits, |opens| opens.min(waits))
+        let open = self.sides.iter().filter(|side| side.sending == Sending::Open);
+        let due = open.filter_map(|side| Some(side.faults.as_ref()?.deadline(side.delivery.sent)));
+        due.fold(waits, Timestamp::min)
     }
 }
 

@@ -4,147 +4,76 @@
 //! does not depend on how the network cut the stream, nor on other faults.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::time::Timestamp;
 
+mod fault;
 mod frames;
+mod kept;
+mod pace;
 mod search;
+mod timing;
 
 use self::frames::{FrameEvent, FrameTracker};
+use self::kept::{KeptFor, KeptFrame};
+use self::pace::Pace;
 use self::search::Search;
+use self::timing::{Delay, Timing};
+
+pub use self::fault::{Chance, FaultAction, FaultPlace, FiredFault, FramePart, RelayFault, draw};
+pub(super) use self::timing::{Gate, HOLD_DEFAULT};
 
 pub use self::frames::{FrameFormat, LostFraming};
 
-/// A fault of one direction of one connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayFault {
-    /// For the caller to know it by. Faults at one place happen in the order of these.
-    pub rule: usize,
-    /// Where it happens, once.
-    pub place: FaultPlace,
-    /// What happens.
-    pub action: FaultAction,
-}
+/// For how many bytes of a stream without frames one delay is drawn: an Ethernet frame carries
+/// about as many.
+const JITTER_LEN: u64 = 1460;
 
-/// A place in a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FaultPlace {
-    /// After this many bytes.
-    Byte(u64),
-    /// After the first occurrence of these bytes; never if there are none.
-    Match(Box<[u8]>),
-    /// Inside a frame; never if the frame does not come, or is too short for that.
-    Frame {
-        /// Which one, from 1.
-        number: u64,
-        /// Where in it.
-        part: FramePart,
-    },
-    /// After the last byte, if the stream ends with FIN.
-    End,
-}
-
-/// A place in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FramePart {
-    /// After this many of its bytes, those of its header included. 0 is as soon as the frame before
-    /// it has ended.
-    Byte(u64),
-    /// After its header.
-    Payload,
-    /// Before this many of its last bytes. Only if its header says how long it is.
-    BeforeEnd(u64),
-    /// After its last byte.
-    End,
-}
-
-/// What happens at a place. The receiver is the side that the direction leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FaultAction {
-    /// The receiver gets exactly the bytes before the place, and then RST. The source gets RST at
-    /// the same time.
-    Reset,
-    /// The receiver gets FIN, and what follows is dropped. The opposite direction goes on.
-    Finish,
-    /// Both sides get FIN, the receiver after the bytes before the place. What follows is dropped.
-    Close,
-    /// Nothing passes for so long, counted from when everything before was sent.
-    Stall(Duration),
-    /// Nothing passes from here on, and the source is no longer received from.
-    Hold,
-    /// What follows is received and dropped, FIN included.
-    BlackHole,
-    /// This many of the bytes that follow are dropped.
-    Drop(u64),
-    /// The bytes that follow are combined with these by exclusive or.
-    Xor(Box<[u8]>),
-    /// The bytes that follow are replaced by these.
-    Set(Box<[u8]>),
-    /// These bytes are sent before those that follow.
-    Insert(Box<[u8]>),
-    /// FIN is not passed on.
-    SwallowFin,
-    /// The length field of the frame that begins here says this instead. If that is too large for
-    /// the field, its highest bytes are cut off.
-    SetLength(u64),
-}
-
-/// A fault that has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FiredFault {
-    /// Which one.
-    pub rule: usize,
-    /// After how many bytes from the source.
-    pub position: u64,
-    /// In which frame, from 1, and after how many of its bytes; `None` without frames.
-    pub frame: Option<(u64, u64)>,
-}
-
-/// What stands between bytes of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// Opens so long after it was reached.
-    Stall(Duration),
-    /// Opens then.
-    Until(Timestamp),
-    Hold,
-    Finish,
-    Close,
-    Reset,
-}
-
-impl Gate {
-    /// Whether nothing comes after it.
-    const fn is_last(self) -> bool {
-        matches!(self, Gate::Finish | Gate::Close | Gate::Reset | Gate::Hold)
-    }
-}
+/// In how many bytes of a stream a random place is drawn.
+const RANDOM_LEN: u64 = 1024;
 
 /// The faults of one direction, and how far its stream has come.
 #[derive(Debug, Default)]
 pub(super) struct FaultFlow {
     /// Bytes from the source.
     position: u64,
-    /// Faults at known places, the next one last.
-    armed: Vec<Armed>,
     frames: Option<FrameTracker>,
-    /// Faults in frames that have not begun, or whose length is not known.
-    in_frames: Vec<(u64, FramePart, usize, FaultAction)>,
-    searches: Vec<(Search, usize, FaultAction)>,
-    at_end: Vec<(usize, FaultAction)>,
+    places: Places,
     /// How many of the next bytes are dropped; `u64::MAX`: all of them.
     drop: u64,
+    /// All bytes are dropped of frames before this one.
+    drop_before: u64,
     /// What is done to the next bytes, in this order.
     changes: Vec<ByteChange>,
-    /// Where the output waits, and for what: positions count its bytes from the start.
-    gates: VecDeque<(u64, Gate)>,
+    kept: Vec<KeptFrame>,
     /// Bytes of the output so far.
     output: u64,
     swallows_fin: bool,
     fired: Vec<FiredFault>,
+    pub(super) timing: Timing,
+    /// How many bytes are received at once at most.
+    window: Option<u64>,
+    /// When the direction began, and when bytes last came.
+    began: Option<Timestamp>,
+    received: Timestamp,
+}
+
+/// Where faults are that have not happened.
+#[derive(Debug, Default)]
+struct Places {
+    /// Those at known places, the next one last.
+    armed: Vec<Armed>,
+    /// In frames that have not begun, or whose length is not known.
+    in_frames: Vec<(u64, FramePart, usize, FaultAction)>,
+    /// Where some frames begin.
+    at_starts: Vec<(FaultPlace, usize, FaultAction)>,
+    searches: Vec<(Search, usize, FaultAction)>,
+    at_end: Vec<(usize, FaultAction)>,
+    /// At times since the relay began.
+    timed: Vec<(Duration, usize, FaultAction)>,
+    idle: Vec<(Duration, usize, FaultAction)>,
 }
 
 /// A fault at a known place.
@@ -155,6 +84,32 @@ struct Armed {
     action: FaultAction,
     /// The frame that it must be in.
     frame: Option<u64>,
+    again: Option<Again>,
+}
+
+/// Where a fault that has happened happens again.
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    After(u64),
+    At(Chance),
+}
+
+impl Again {
+    /// The first place from there on; `None`: there is none.
+    fn next(self, from: u64) -> Option<u64> {
+        match self {
+            Again::After(step) => from.checked_next_multiple_of(step.max(1)),
+            Again::At(Chance { per_million: 0, .. }) => None,
+            Again::At(chance) => {
+                // Two numbers for each part of the stream: whether there is a place in it, and
+                // where.
+                let place = |part: u64| part * RANDOM_LEN + draw(chance.seed, !part) % RANDOM_LEN;
+                let last = u64::MAX / RANDOM_LEN - 1;
+                let mut parts = from / RANDOM_LEN..=last;
+                parts.find(|part| chance.hits(*part) && place(*part) >= from).map(place)
+            }
+        }
+    }
 }
 
 /// What is known of the place of a fault in a frame.
@@ -179,38 +134,62 @@ impl FaultFlow {
         let frames = format.map(FrameTracker::new);
         let mut flow = FaultFlow { frames, ..FaultFlow::default() };
         for RelayFault { rule, place, action } in faults {
+            let places = &mut flow.places;
             match place {
-                FaultPlace::Byte(at) => flow.arm(Armed { at, rule, action, frame: None }),
+                FaultPlace::Byte(at) => {
+                    flow.arm(Armed { at, rule, action, frame: None, again: None });
+                }
+                FaultPlace::EveryBytes(step) => flow.arm_again(1, rule, action, Again::After(step)),
+                FaultPlace::RandomBytes(chance) => {
+                    flow.arm_again(0, rule, action, Again::At(chance));
+                }
                 FaultPlace::Frame { number, part } => {
-                    flow.in_frames.push((number, part, rule, action));
+                    places.in_frames.push((number, part, rule, action));
+                }
+                FaultPlace::EveryFrames(_) | FaultPlace::RandomFrames(_) => {
+                    places.at_starts.push((place, rule, action));
                 }
                 FaultPlace::Match(bytes) => {
-                    flow.searches.extend(Search::new(bytes).map(|search| (search, rule, action)));
+                    let search = Search::new(bytes);
+                    places.searches.extend(search.map(|search| (search, rule, action)));
                 }
-                FaultPlace::End => flow.at_end.push((rule, action)),
+                FaultPlace::End => places.at_end.push((rule, action)),
+                FaultPlace::Time(time) => places.timed.push((time, rule, action)),
+                FaultPlace::Idle(time) => places.idle.push((time, rule, action)),
             }
         }
-        flow.at_end.sort_by_key(|(rule, _)| *rule);
+        flow.places.at_end.sort_by_key(|(rule, _)| *rule);
+        flow.places.timed.sort_by_key(|(time, rule, _)| (*time, *rule));
         flow.begin_frame();
         flow
     }
 
+    /// Arms a fault at the first place from `from` on at which it happens again.
+    fn arm_again(&mut self, from: u64, rule: usize, action: FaultAction, again: Again) {
+        if let Some(at) = again.next(from) {
+            self.arm(Armed { at, rule, action, frame: None, again: Some(again) });
+        }
+    }
+
     fn arm(&mut self, armed: Armed) {
         let is_later = |other: &Armed| (other.at, other.rule) > (armed.at, armed.rule);
-        let before = self.armed.partition_point(is_later);
-        self.armed.insert(before, armed);
+        let before = self.places.armed.partition_point(is_later);
+        self.places.armed.insert(before, armed);
     }
 
     /// Takes bytes that pass unchanged, and among and after which nothing happens; `false`: that is
     /// not so, and nothing was done.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> bool {
-        let next = self.armed.last().map_or(u64::MAX, |armed| armed.at);
+        let Places { armed, in_frames, at_starts, searches, .. } = &self.places;
+        let next = armed.last().map_or(u64::MAX, |armed| armed.at);
         let is_quiet = next > self.position + bytes.len() as u64
-            && self.drop == 0
+            && (self.drop, self.drop_before) == (0, 0)
             && self.changes.is_empty()
-            && self.gates.is_empty()
-            && self.searches.is_empty()
-            && self.in_frames.is_empty();
+            && self.kept.is_empty()
+            && self.timing.is_idle()
+            && searches.is_empty()
+            && at_starts.is_empty()
+            && in_frames.is_empty();
         if !is_quiet {
             return false;
         }
@@ -225,23 +204,34 @@ impl FaultFlow {
         while !rest.is_empty() {
             let reach = self.frames.as_ref().map(|frames| frames.reach(self.position, rest));
             let (now, later) = rest.split_at(reach.unwrap_or(rest.len()));
-            self.follow_frames(now);
+            // What is kept is not sent any more.
+            self.follow_frames(now, &mut Vec::new());
             rest = later;
         }
     }
 
-    /// Goes on by bytes that come before the next event of the frames at most.
-    fn follow_frames(&mut self, bytes: &[u8]) {
+    /// Goes on by bytes that come before the next event of the frames at most. What was kept until
+    /// then comes out.
+    fn follow_frames(&mut self, bytes: &[u8], output: &mut Vec<u8>) {
         self.position += bytes.len() as u64;
         let Some(frames) = &mut self.frames else { return };
         frames.advance(self.position, bytes);
         while let Some(event) = self.frames.as_mut().and_then(|it| it.next_event(self.position)) {
             match event {
-                FrameEvent::Header => self.resolve(),
-                FrameEvent::End => self.begin_frame(),
+                FrameEvent::Header => {
+                    self.resolve();
+                    self.release_header(true, output);
+                }
+                FrameEvent::End => {
+                    self.begin_frame();
+                    self.release_frames(output);
+                }
                 FrameEvent::Lost => {
-                    self.in_frames.clear();
-                    self.armed.retain(|armed| armed.frame.is_none());
+                    self.places.in_frames.clear();
+                    self.places.at_starts.clear();
+                    self.places.armed.retain(|armed| armed.frame.is_none());
+                    self.drop_before = 0;
+                    self.release_all(output);
                 }
             }
         }
@@ -251,8 +241,24 @@ impl FaultFlow {
     /// the one before it was waited for. What that one was too short for never happens.
     fn begin_frame(&mut self) {
         let Some(FrameTracker { number, start, .. }) = self.frames else { return };
-        self.armed
-            .retain(|armed| armed.at <= start || armed.frame.is_none_or(|frame| frame >= number));
+        let is_open =
+            |armed: &Armed| armed.at <= start || armed.frame.is_none_or(|frame| frame >= number);
+        self.places.armed.retain(is_open);
+        if self.drop_before <= number {
+            self.drop_before = 0;
+        }
+        for index in 0..self.places.at_starts.len() {
+            let (place, rule, action) = &self.places.at_starts[index];
+            let is_here = match place {
+                FaultPlace::EveryFrames(step) => number.is_multiple_of((*step).max(1)),
+                FaultPlace::RandomFrames(chance) => chance.hits(number),
+                _ => false,
+            };
+            if is_here {
+                let (rule, action) = (*rule, action.clone());
+                self.arm(Armed { at: start, rule, action, frame: None, again: None });
+            }
+        }
         self.arm_in_frames(|of, part| match part {
             FramePart::Byte(count) if of == number => {
                 start.checked_add(count).map_or(Placed::Never, Placed::At)
@@ -281,10 +287,12 @@ impl FaultFlow {
 
     /// Arms the faults in frames whose places are known now.
     fn arm_in_frames(&mut self, place: impl Fn(u64, FramePart) -> Placed) {
-        for (of, part, rule, action) in core::mem::take(&mut self.in_frames) {
+        for (of, part, rule, action) in core::mem::take(&mut self.places.in_frames) {
             match place(of, part) {
-                Placed::At(at) => self.arm(Armed { at, rule, action, frame: Some(of) }),
-                Placed::Later => self.in_frames.push((of, part, rule, action)),
+                Placed::At(at) => {
+                    self.arm(Armed { at, rule, action, frame: Some(of), again: None });
+                }
+                Placed::Later => self.places.in_frames.push((of, part, rule, action)),
                 Placed::Never => {}
             }
         }
@@ -299,10 +307,10 @@ impl FaultFlow {
             if rest.is_empty() {
                 return;
             }
-            let next = self.armed.last().map_or(u64::MAX, |armed| armed.at);
+            let next = self.places.armed.last().map_or(u64::MAX, |armed| armed.at);
             let until = usize::try_from(next - self.position).unwrap_or(usize::MAX);
-            let mut count = rest.len().min(until);
-            for (search, ..) in &self.searches {
+            let mut count = rest.len().min(until).min(self.same_delay());
+            for (search, ..) in &self.places.searches {
                 count = search.next_end(&rest[..count]).unwrap_or(count);
             }
             if let Some(frames) = &self.frames {
@@ -310,7 +318,7 @@ impl FaultFlow {
             }
             let (now, later) = rest.split_at(count);
             self.put(now, output);
-            self.follow_frames(now);
+            self.follow_frames(now, output);
             self.find(now);
             rest = later;
         }
@@ -318,18 +326,97 @@ impl FaultFlow {
 
     /// Takes the end of the source's stream.
     pub(super) fn process_end(&mut self, output: &mut Vec<u8>) {
-        for (rule, action) in core::mem::take(&mut self.at_end) {
+        self.release_all(output);
+        for (rule, action) in core::mem::take(&mut self.places.at_end) {
             self.fire(rule, action, output);
+        }
+        self.delay();
+        self.timing.has_ended = true;
+    }
+
+    /// How many of the next bytes are delayed by the same time.
+    fn same_delay(&self) -> usize {
+        match self.timing.has_jitter() && self.frame().is_none() {
+            // No more than that constant.
+            true => (JITTER_LEN - self.position % JITTER_LEN) as usize,
+            false => usize::MAX,
+        }
+    }
+
+    /// Has what comes next in the output wait as long as delays say.
+    fn delay(&mut self) {
+        let piece = self.frame().map_or(self.position / JITTER_LEN, |(number, _)| number);
+        self.timing.delay(self.output, piece);
+    }
+
+    /// In which frame the stream is, and after how many of its bytes.
+    fn frame(&self) -> Option<(u64, u64)> {
+        self.frames.as_ref()?.place(self.position)
+    }
+
+    /// Sends the header that was kept until it is whole, or that will not be.
+    fn release_header(&mut self, is_whole: bool, output: &mut Vec<u8>) {
+        let format = self.frames.as_ref().and_then(FrameTracker::length_format);
+        for index in 0..self.kept.len() {
+            if let KeptFor::Length(by) = self.kept[index].kept_for {
+                if let (true, Some(format)) = (is_whole, format) {
+                    self.kept[index].change_length(format, by);
+                }
+                let bytes = core::mem::take(&mut self.kept[index].bytes);
+                // Others may keep the frame that it belongs to.
+                self.emit(&bytes, index + 1, output);
+            }
+        }
+        self.kept.retain(|kept| !matches!(kept.kept_for, KeptFor::Length(_)));
+    }
+
+    /// Sends frames that were kept until here.
+    fn release_frames(&mut self, output: &mut Vec<u8>) {
+        let Some((begins, _)) = self.frame() else { return };
+        let (due, kept) =
+            core::mem::take(&mut self.kept).into_iter().partition(|it| it.is_due(begins));
+        self.kept = kept;
+        let due: Vec<KeptFrame> = due;
+        due.iter().for_each(|kept| self.emit(&kept.bytes, usize::MAX, output));
+    }
+
+    /// Sends what is kept, because what it waits for does not come.
+    fn release_all(&mut self, output: &mut Vec<u8>) {
+        self.release_header(false, output);
+        for kept in core::mem::take(&mut self.kept) {
+            if kept.kept_for == KeptFor::Swap {
+                self.emit(&kept.bytes, usize::MAX, output);
+            }
+        }
+    }
+
+    /// Appends bytes to the output, unless a frame from `keeper` on keeps them.
+    fn emit(&mut self, bytes: &[u8], keeper: usize, output: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let start = output.len();
+        output.extend_from_slice(bytes);
+        self.keep(start, keeper, output);
+        self.output += (output.len() - start) as u64;
+    }
+
+    /// Has frames from `keeper` on keep what they keep of the output from `start` on.
+    fn keep(&mut self, start: usize, keeper: usize, output: &mut Vec<u8>) {
+        let Some((number, _)) = self.frame() else { return };
+        for kept in self.kept.iter_mut().skip(keeper) {
+            kept.take(number, output, start);
         }
     }
 
     /// Arms what was searched for and ends with these bytes, so that it happens here.
     fn find(&mut self, bytes: &[u8]) {
         let mut index = 0;
-        while index < self.searches.len() {
-            if self.searches[index].0.advance(bytes) {
-                let (_, rule, action) = self.searches.remove(index);
-                self.arm(Armed { at: self.position, rule, action, frame: None });
+        while index < self.places.searches.len() {
+            if self.places.searches[index].0.advance(bytes) {
+                let (_, rule, action) = self.places.searches.remove(index);
+                let at = self.position;
+                self.arm(Armed { at, rule, action, frame: None, again: None });
             } else {
                 index += 1;
             }
@@ -337,10 +424,14 @@ impl FaultFlow {
     }
 
     fn fire_due(&mut self, output: &mut Vec<u8>) {
-        while self.armed.last().is_some_and(|armed| armed.at <= self.position) {
-            if let Some(Armed { rule, action, .. }) = self.armed.pop() {
-                self.fire(rule, action, output);
+        while self.places.armed.last().is_some_and(|armed| armed.at <= self.position) {
+            let Some(Armed { at, rule, action, again, .. }) = self.places.armed.pop() else {
+                return;
+            };
+            if let Some(again) = again {
+                self.arm_again(at + 1, rule, action.clone(), again);
             }
+            self.fire(rule, action, output);
         }
     }
 
@@ -350,24 +441,57 @@ impl FaultFlow {
             return;
         }
         let position = self.position;
-        let frame = self.frames.as_ref().and_then(|frames| frames.place(position));
-        self.fired.push(FiredFault { rule, position, frame });
+        self.fired.push(FiredFault { rule, position, frame: self.frame() });
         match action {
             FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
-            FaultAction::Hold => self.end(Gate::Hold),
-            FaultAction::Finish => self.end(Gate::Finish),
-            FaultAction::Close => self.end(Gate::Close),
-            FaultAction::Reset => self.end(Gate::Reset),
+            FaultAction::Hold => self.end(Gate::Hold, output),
+            FaultAction::Finish => self.end(Gate::Finish, output),
+            FaultAction::Close => self.end(Gate::Close, output),
+            FaultAction::Reset => self.end(Gate::Reset, output),
+            FaultAction::ResetSides(sides) => self.end(Gate::ResetSides(sides), output),
             FaultAction::BlackHole => (self.drop, self.swallows_fin) = (u64::MAX, true),
             FaultAction::Drop(count) => self.drop = self.drop.saturating_add(count),
+            FaultAction::DropFrames(count) => {
+                let end = self.frame().map_or(0, |(number, _)| number.saturating_add(count));
+                self.drop_before = self.drop_before.max(end);
+            }
+            FaultAction::Flip { bits, seed } => {
+                self.change(0, Box::new([random_bits(bits, draw(seed, position))]), true);
+            }
             FaultAction::Xor(bytes) => self.change(0, bytes, true),
             FaultAction::Set(bytes) => self.change(0, bytes, false),
             FaultAction::Insert(bytes) => {
-                output.extend_from_slice(&bytes);
-                self.output += bytes.len() as u64;
+                // In front of a frame that is kept, or inside it.
+                let is_inside = self.frame().is_some_and(|(_, byte)| byte > 0);
+                self.emit(&bytes, if is_inside { 0 } else { usize::MAX }, output);
             }
             FaultAction::SwallowFin => self.swallows_fin = true,
             FaultAction::SetLength(value) => self.set_length(value),
+            FaultAction::AddLength(by) => self.keep_frame(KeptFor::Length(by)),
+            FaultAction::DuplicateFrame => self.keep_frame(KeptFor::Duplicate),
+            FaultAction::SwapFrame => self.keep_frame(KeptFor::Swap),
+            FaultAction::Delay { time, jitter, seed } => {
+                self.timing.add_delay(Delay { time, jitter, seed });
+            }
+            FaultAction::Rate(bytes) => self.gate(Gate::Pace(Pace::rate(bytes))),
+            FaultAction::Dribble { bytes, per } => {
+                self.gate(Gate::Pace(Pace::dribble(bytes, per)));
+            }
+            FaultAction::Split { first, every } => {
+                let start = self.output;
+                self.gate(Gate::Pace(Pace::Split { first, every, start }));
+            }
+            FaultAction::Merge { bytes, within } => {
+                self.gate(Gate::Pace(Pace::Merge { bytes, within, since: None }));
+            }
+            FaultAction::Window(bytes) => self.window = Some(bytes),
+        }
+    }
+
+    /// Keeps the frame that begins here, or its header.
+    fn keep_frame(&mut self, kept_for: KeptFor) {
+        if let Some((number, 0)) = self.frame() {
+            self.kept.push(KeptFrame::new(number, kept_for));
         }
     }
 
@@ -385,16 +509,17 @@ impl FaultFlow {
     }
 
     fn gate(&mut self, gate: Gate) {
-        self.gates.push_back((self.output, gate));
+        self.timing.gate(self.output, gate);
     }
 
-    fn end(&mut self, gate: Gate) {
+    fn end(&mut self, gate: Gate, output: &mut Vec<u8>) {
+        self.release_all(output);
         self.gate(gate);
         self.drop = u64::MAX;
     }
 
     fn is_over(&self) -> bool {
-        self.gates.back().is_some_and(|(_, gate)| gate.is_last())
+        self.timing.is_over()
     }
 
     /// Appends what becomes of the next bytes, at none of which anything happens.
@@ -418,9 +543,31 @@ impl FaultFlow {
         self.changes.retain(|change| change.done < change.bytes.len());
         let dropped = self.drop.min(bytes.len() as u64);
         self.drop -= dropped;
-        // No more than there are bytes.
-        output.drain(start..start + dropped as usize);
-        self.output += bytes.len() as u64 - dropped;
+        if self.drop_before > 0 {
+            output.truncate(start);
+        } else {
+            // No more than there are bytes.
+            output.drain(start..start + dropped as usize);
+        }
+        self.keep(start, 0, output);
+        self.bound_kept(output);
+        if output.len() > start {
+            self.delay();
+        }
+        self.output += (output.len() - start) as u64;
+    }
+
+    /// Gives up keeping frames if they are too long.
+    fn bound_kept(&mut self, output: &mut Vec<u8>) {
+        let kept: usize = self.kept.iter().map(|kept| kept.bytes.len()).sum();
+        if kept > self.timing.hold_limit() {
+            self.timing.note_full();
+            for kept in core::mem::take(&mut self.kept) {
+                if kept.kept_for != KeptFor::Duplicate {
+                    output.extend_from_slice(&kept.bytes);
+                }
+            }
+        }
     }
 
     /// Whether nothing comes out of the bytes that follow.
@@ -428,43 +575,50 @@ impl FaultFlow {
         self.drop == u64::MAX
     }
 
-    /// Whether anything waits at a gate.
-    pub(super) fn is_gated(&self) -> bool {
-        !self.gates.is_empty()
-    }
-
-    /// How many bytes of the output are ahead of the first gate, after so many of them were sent.
-    pub(super) fn ahead(&self, sent: u64) -> usize {
-        let ahead = self.gates.front().map_or(u64::MAX, |(at, _)| at - sent);
-        usize::try_from(ahead).unwrap_or(usize::MAX)
-    }
-
-    /// Opens the gates that can be opened now, once so many bytes were sent; the one that is
-    /// reached and stays closed.
-    pub(super) fn reached(&mut self, sent: u64, now: Timestamp) -> Option<Gate> {
-        while let Some((at, gate)) = self.gates.front_mut() {
-            if *at > sent {
-                return None;
-            }
-            match gate {
-                Gate::Stall(time) => *gate = Gate::Until(now + *time),
-                Gate::Until(time) if *time <= now => {
-                    self.gates.pop_front();
-                }
-                _ => return Some(*gate),
-            }
-        }
-        None
-    }
-
-    /// The gate that is reached once so many bytes were sent, opened or not.
-    pub(super) fn at_gate(&self, sent: u64) -> Option<Gate> {
-        self.gates.front().filter(|(at, _)| *at == sent).map(|(_, gate)| *gate)
-    }
-
     /// Whether the source's FIN is passed on once everything was sent.
     pub(super) fn swallows_fin(&self) -> bool {
         self.swallows_fin
+    }
+
+    /// Whether what happens depends on the time.
+    pub(super) fn needs_time(&self) -> bool {
+        !self.timing.is_idle() || !self.places.timed.is_empty() || !self.places.idle.is_empty()
+    }
+
+    /// Records that bytes come now.
+    pub(super) fn note_received(&mut self) {
+        self.received = self.timing.now();
+    }
+
+    /// Does what happens at a time that has come.
+    pub(super) fn handle_time(&mut self, now: Timestamp, output: &mut Vec<u8>) {
+        self.timing.set_now(now);
+        let began = *self.began.get_or_insert(now);
+        self.received = self.received.max(began);
+        while let Some((time, ..)) = self.places.timed.first()
+            && began + *time <= now
+        {
+            let (_, rule, action) = self.places.timed.remove(0);
+            self.fire(rule, action, output);
+        }
+        let received = self.received;
+        let is_due = |(time, ..): &mut (Duration, usize, FaultAction)| received + *time <= now;
+        for (_, rule, action) in self.places.idle.extract_if(.., is_due).collect::<Vec<_>>() {
+            self.fire(rule, action, output);
+        }
+    }
+
+    /// When something happens next although no bytes come, after so many were sent.
+    pub(super) fn deadline(&self, sent: u64) -> Timestamp {
+        let began = self.began.unwrap_or_default();
+        let timed = self.places.timed.iter().map(|(time, ..)| began + *time);
+        let idle = self.places.idle.iter().map(|(time, ..)| self.received + *time);
+        timed.chain(idle).fold(self.timing.deadline(sent), Timestamp::min)
+    }
+
+    /// How many bytes are received at once at most.
+    pub(super) fn window(&self) -> Option<u64> {
+        self.window
     }
 
     /// Where the stream stopped making sense, once.
@@ -481,6 +635,17 @@ impl FaultFlow {
     pub(super) fn take_fired(&mut self) -> Vec<FiredFault> {
         core::mem::take(&mut self.fired)
     }
+}
+
+/// A byte with this many bits set.
+fn random_bits(count: u32, random: u64) -> u8 {
+    let mut bits = 0_u8;
+    let mut number = 0;
+    while bits.count_ones() < count.min(8) {
+        bits |= 1 << (draw(random, number) % 8);
+        number += 1;
+    }
+    bits
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use crate::disconnect::During;
 use crate::turn::{Question, Readiness, Refusal, Unread};
 use RelaySide::{Client, Upstream};
 
+mod timing;
+
 const LINGER: Duration = Duration::from_secs(2);
 const RESET: Refusal = Refusal::Failed { errno: 104, class: ErrnoClass::Reset };
 const BROKEN_PIPE: Refusal = Refusal::Failed { errno: 32, class: ErrnoClass::BrokenPipe };
@@ -19,6 +21,8 @@ struct Kernel {
     room: usize,
     send_error: Option<Refusal>,
     sent: Vec<u8>,
+    /// When each send took how much.
+    sends: Vec<(Timestamp, usize)>,
     unacknowledged: u64,
     fin_after: Option<usize>,
 }
@@ -49,6 +53,7 @@ impl RelayIo for (&mut [Kernel; 2], Timestamp) {
         let taken = bytes.len().min(kernel.room);
         kernel.room -= taken;
         kernel.sent.extend_from_slice(&bytes[..taken]);
+        kernel.sends.extend((taken > 0).then_some((self.1, taken)));
         if taken == 0 { Err(Refusal::WouldBlock) } else { Ok(taken) }
     }
 

@@ -134,8 +134,8 @@ impl<'a> RelayTurn<'a> {
         io: &mut impl RelayIo,
         buffer: &mut [u8],
     ) -> RelayStep {
-        if relay.is_gated() {
-            relay.pass_gates(io.now());
+        if relay.needs_time() {
+            relay.handle_time(io.now());
         }
         for to in RelaySide::BOTH {
             if self.readiness[to.index()].writable && relay.wants_send(to) {
@@ -193,6 +193,8 @@ impl<'a> RelayTurn<'a> {
         buffer: &mut [u8],
     ) -> RelayStep {
         let readiness = &mut self.readiness[from.index()];
+        let limit = buffer.len().min(relay.receive_limit(from));
+        let buffer = &mut buffer[..limit];
         match io.receive(from, buffer) {
             Ok(0) => {
                 readiness.unread = Unread::Nothing;
@@ -228,6 +230,10 @@ impl<'a> RelayTurn<'a> {
         received: &[u8],
     ) -> RelayStep {
         let to = from.other();
+        if relay.needs_time() {
+            // They came before this, so nothing is early.
+            relay.handle_time(io.now());
+        }
         let bytes = relay.handle_received(from, received);
         if bytes.is_empty() {
             return RelayStep::Received(from, received.len());

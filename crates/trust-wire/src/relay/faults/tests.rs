@@ -7,6 +7,70 @@ use proptest::sample::Index;
 use super::*;
 use crate::format::LengthFormat;
 
+/// What has become of a stream so far.
+#[derive(Default)]
+struct Model {
+    output: Vec<u8>,
+    gates: Vec<(u64, Gate)>,
+    fired: Vec<FiredFault>,
+    /// Frames that are kept: which one, what for, and their bytes.
+    kept: Vec<(u64, KeptFor, Vec<u8>)>,
+}
+
+impl Model {
+    /// A byte of that frame comes out, unless a frame from `keeper` on keeps it.
+    fn put(&mut self, byte: u8, frame: u64, keeper: usize) {
+        for (number, kept_for, bytes) in self.kept.iter_mut().skip(keeper) {
+            if *number == frame {
+                bytes.push(byte);
+                if *kept_for != KeptFor::Duplicate {
+                    return;
+                }
+            }
+        }
+        self.output.push(byte);
+    }
+
+    /// The header that is kept comes out, with its length changed if it is whole.
+    fn release_header(&mut self, frame: u64, is_whole: bool) {
+        for index in 0..self.kept.len() {
+            let (_, kept_for, bytes) = &mut self.kept[index];
+            let KeptFor::Length(by) = *kept_for else { continue };
+            let mut bytes = core::mem::take(bytes);
+            if is_whole && let Some(len) = bytes.get_mut(1) {
+                *len = len.wrapping_add(by as u8);
+            }
+            bytes.into_iter().for_each(|byte| self.put(byte, frame, index + 1));
+        }
+        self.kept.retain(|(_, kept_for, _)| !matches!(kept_for, KeptFor::Length(_)));
+    }
+
+    /// Frames that wait for the start of this one come out.
+    fn begin_frame(&mut self, frame: u64) {
+        let is_due = |number: u64, kept_for: KeptFor| match kept_for {
+            KeptFor::Duplicate => number < frame,
+            KeptFor::Swap => number + 1 < frame,
+            KeptFor::Length(_) => false,
+        };
+        for (number, kept_for, bytes) in core::mem::take(&mut self.kept) {
+            match is_due(number, kept_for) {
+                true => self.output.extend(bytes),
+                false => self.kept.push((number, kept_for, bytes)),
+            }
+        }
+    }
+
+    /// What is kept comes out, because the stream goes no further.
+    fn release(&mut self, frame: u64) {
+        self.release_header(frame, false);
+        for (_, kept_for, bytes) in core::mem::take(&mut self.kept) {
+            if kept_for == KeptFor::Swap {
+                self.output.extend(bytes);
+            }
+        }
+    }
+}
+
 /// What becomes of a whole stream, byte by byte: the output with its gates, and what happened
 /// where.
 fn model(
@@ -14,17 +78,32 @@ fn model(
     stream: &[u8],
     ends: bool,
 ) -> (Vec<u8>, Vec<(u64, Gate)>, Vec<FiredFault>) {
-    let (mut output, mut gates, mut fired) = (vec![], vec![], vec![]);
-    let (mut drop, mut is_over) = (0_u64, false);
+    let mut model = Model::default();
+    let (mut drop, mut drop_before, mut is_over) = (0_u64, 0_u64, false);
     let frames = frames_of(stream);
     // What is done to the next bytes, by each of those that are not done; `None`: nothing.
     let mut changes: Vec<VecDeque<Option<Changed>>> = vec![];
     let mut is_found = vec![false; faults.len()];
     for at in 0..=stream.len() {
+        if let Some(index) = frames.iter().position(|(start, _)| start + 2 == at) {
+            model.release_header(index as u64 + 1, true);
+        }
+        let current = frames.iter().rposition(|(start, _)| *start <= at).expect("the first one");
+        let (number, in_frame) = (current as u64 + 1, (at - frames[current].0) as u64);
+        if in_frame == 0 {
+            model.begin_frame(number);
+        }
         let mut due: Vec<(usize, &RelayFault)> = vec![];
         for (index, fault) in faults.iter().enumerate() {
             let is_due = match &fault.place {
                 FaultPlace::Byte(place) => *place == at as u64,
+                FaultPlace::EveryBytes(step) => at > 0 && (at as u64).is_multiple_of(*step),
+                FaultPlace::RandomBytes(chance) => {
+                    let part = at as u64 / 1024;
+                    chance.hits(part) && draw(chance.seed, !part) % 1024 == at as u64 % 1024
+                }
+                FaultPlace::EveryFrames(step) => in_frame == 0 && number.is_multiple_of(*step),
+                FaultPlace::RandomFrames(chance) => in_frame == 0 && chance.hits(number),
                 FaultPlace::Match(bytes) => {
                     let is_here = !bytes.is_empty() && stream[..at].ends_with(bytes);
                     is_here && !core::mem::replace(&mut is_found[index], true)
@@ -32,7 +111,7 @@ fn model(
                 FaultPlace::Frame { number, part } => {
                     place_in(&frames, *number, *part, stream.len()) == Some(at)
                 }
-                FaultPlace::End => false,
+                FaultPlace::End | FaultPlace::Time(_) | FaultPlace::Idle(_) => false,
             };
             if is_due {
                 due.push((fault.rule, fault));
@@ -40,6 +119,10 @@ fn model(
         }
         due.sort_by_key(|(rule, _)| *rule);
         if at == stream.len() && ends {
+            if !is_over && due.iter().all(|(_, fault)| !ends_all(&fault.action)) {
+                // What is due at the last byte comes before that.
+                due.push((usize::MAX, &RELEASE));
+            }
             let at_end = faults.iter().filter(|fault| fault.place == FaultPlace::End);
             let mut at_end: Vec<_> = at_end.map(|fault| (fault.rule, fault)).collect();
             at_end.sort_by_key(|(rule, _)| *rule);
@@ -49,32 +132,67 @@ fn model(
             if is_over {
                 continue;
             }
-            // At the end of a frame the next one has begun.
-            let frame = frames.iter().rposition(|(start, _)| *start <= at);
-            let frame = frame.map(|index| (index as u64 + 1, (at - frames[index].0) as u64));
-            fired.push(FiredFault { rule, position: at as u64, frame });
-            let place = output.len() as u64;
+            if rule == usize::MAX {
+                model.release(number);
+                continue;
+            }
+            let frame = Some((number, in_frame));
+            model.fired.push(FiredFault { rule, position: at as u64, frame });
+            if ends_all(&fault.action) {
+                model.release(number);
+            }
+            let place = model.output.len() as u64;
+            let mut gate = |gate| model.gates.push((place, gate));
+            let mut keep = |kept_for| {
+                if in_frame == 0 {
+                    model.kept.push((number, kept_for, vec![]));
+                }
+            };
             match &fault.action {
-                FaultAction::Reset => gates.push((place, Gate::Reset)),
-                FaultAction::Finish => gates.push((place, Gate::Finish)),
-                FaultAction::Close => gates.push((place, Gate::Close)),
-                FaultAction::Stall(time) => gates.push((place, Gate::Stall(*time))),
-                FaultAction::Hold => gates.push((place, Gate::Hold)),
+                FaultAction::Reset => gate(Gate::Reset),
+                FaultAction::ResetSides(sides) => gate(Gate::ResetSides(*sides)),
+                FaultAction::Finish => gate(Gate::Finish),
+                FaultAction::Close => gate(Gate::Close),
+                FaultAction::Stall(time) => gate(Gate::Stall(*time)),
+                FaultAction::Hold => gate(Gate::Hold),
                 FaultAction::BlackHole => drop = u64::MAX,
                 FaultAction::Drop(count) => drop = drop.saturating_add(*count),
+                FaultAction::DropFrames(count) => drop_before = drop_before.max(number + count),
+                FaultAction::Flip { bits, seed } => {
+                    let bits = random_bits(*bits, draw(*seed, at as u64));
+                    changes.push([Some(Changed::Xor(bits))].into());
+                }
                 FaultAction::Xor(bytes) => {
                     changes.push(bytes.iter().map(|it| Some(Changed::Xor(*it))).collect());
                 }
                 FaultAction::Set(bytes) => {
                     changes.push(bytes.iter().map(|it| Some(Changed::Set(*it))).collect());
                 }
-                FaultAction::Insert(bytes) => output.extend_from_slice(bytes),
-                FaultAction::SwallowFin => {}
+                FaultAction::Insert(bytes) => {
+                    let keeper = if in_frame == 0 { usize::MAX } else { 0 };
+                    bytes.iter().for_each(|byte| model.put(*byte, number, keeper));
+                }
+                FaultAction::SwallowFin | FaultAction::Window(_) => {}
                 FaultAction::SetLength(value) => {
                     changes.push([None, Some(Changed::Set(*value as u8))].into());
                 }
+                FaultAction::AddLength(by) => keep(KeptFor::Length(*by)),
+                FaultAction::DuplicateFrame => keep(KeptFor::Duplicate),
+                FaultAction::SwapFrame => keep(KeptFor::Swap),
+                FaultAction::Rate(bytes) => gate(Gate::Pace(Pace::rate(*bytes))),
+                FaultAction::Dribble { bytes, per } => {
+                    gate(Gate::Pace(Pace::dribble(*bytes, *per)));
+                }
+                FaultAction::Split { first, every } => {
+                    gate(Gate::Pace(Pace::Split { first: *first, every: *every, start: place }));
+                }
+                FaultAction::Merge { bytes, within } => {
+                    let (bytes, within) = (*bytes, *within);
+                    gate(Gate::Pace(Pace::Merge { bytes, within, since: None }));
+                }
+                FaultAction::Delay { .. } => unreachable!("it depends on the time"),
             }
-            is_over = gates.last().is_some_and(|(_, gate): &(u64, Gate)| gate.is_last());
+            is_over = model.gates.last().is_some_and(|(_, gate): &(u64, Gate)| gate.is_last());
         }
         let Some(byte) = stream.get(at) else { break };
         let mut byte = *byte;
@@ -86,13 +204,32 @@ fn model(
             }
         }
         if is_over {
-        } else if drop > 0 {
-            drop = if drop == u64::MAX { drop } else { drop - 1 };
-        } else {
-            output.push(byte);
+            continue;
+        }
+        if drop == 0 && drop_before <= number {
+            model.put(byte, number, 0);
+        }
+        if drop < u64::MAX {
+            drop = drop.saturating_sub(1);
         }
     }
-    (output, gates, fired)
+    (model.output, model.gates, model.fired)
+}
+
+/// Stands for what comes out at the end of a stream.
+static RELEASE: RelayFault =
+    RelayFault { rule: usize::MAX, place: FaultPlace::End, action: FaultAction::SwallowFin };
+
+/// Whether nothing comes after it.
+fn ends_all(action: &FaultAction) -> bool {
+    matches!(
+        action,
+        FaultAction::Reset
+            | FaultAction::ResetSides(_)
+            | FaultAction::Finish
+            | FaultAction::Close
+            | FaultAction::Hold
+    )
 }
 
 /// What is done to a byte.
@@ -148,6 +285,17 @@ fn action() -> impl Strategy<Value = FaultAction> {
         4 => bytes().prop_map(FaultAction::Insert),
         1 => Just(FaultAction::SwallowFin),
         1 => any::<u64>().prop_map(FaultAction::SetLength),
+        1 => any::<[bool; 2]>().prop_map(FaultAction::ResetSides),
+        2 => (1..4_u64).prop_map(FaultAction::DropFrames),
+        2 => (1..9_u32, any::<u64>()).prop_map(|(bits, seed)| FaultAction::Flip { bits, seed }),
+        3 => (-3..4_i64).prop_map(FaultAction::AddLength),
+        3 => Just(FaultAction::DuplicateFrame),
+        3 => Just(FaultAction::SwapFrame),
+        1 => (1..5000_u64).prop_map(FaultAction::Rate),
+        1 => (1..9_u64, 1..9_u64).prop_map(|(first, more)| {
+            FaultAction::Split { first, every: first + more }
+        }),
+        1 => (1..99_u64).prop_map(FaultAction::Window),
     ]
 }
 
@@ -167,7 +315,15 @@ fn place() -> impl Strategy<Value = FaultPlace> {
         2 => found.prop_map(FaultPlace::Match),
         5 => (1..12_u64, part()).prop_map(|(number, part)| FaultPlace::Frame { number, part }),
         1 => Just(FaultPlace::End),
+        1 => (1..20_u64).prop_map(FaultPlace::EveryBytes),
+        2 => (1..5_u64).prop_map(FaultPlace::EveryFrames),
+        1 => chance().prop_map(FaultPlace::RandomBytes),
+        2 => chance().prop_map(FaultPlace::RandomFrames),
     ]
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    (0..1_000_001_u32, 0..9_u64).prop_map(|(per_million, seed)| Chance { per_million, seed })
 }
 
 fn faults() -> impl Strategy<Value = Vec<RelayFault>> {
@@ -204,7 +360,7 @@ proptest! {
         if ends {
             flow.process_end(&mut output);
         }
-        let gates: Vec<(u64, Gate)> = flow.gates.iter().copied().collect();
+        let gates: Vec<(u64, Gate)> = flow.timing.gates.iter().copied().collect();
         let expected = model(&faults, &stream, ends);
         prop_assert_eq!((output.clone(), gates, flow.take_fired()), expected);
         prop_assert_eq!(flow.output, output.len() as u64);

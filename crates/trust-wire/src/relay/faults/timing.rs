@@ -1,0 +1,282 @@
+//! When the output of a direction is sent.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::fault::draw;
+use super::pace::{Pace, Waiting};
+use crate::time::Timestamp;
+
+/// What is held for a side at most, unless the caller says otherwise.
+pub(in crate::relay) const HOLD_DEFAULT: usize = 32 << 20;
+
+/// What a place in the output costs in memory, so that many small pieces are bounded too.
+const GATE_LEN: usize = size_of::<(u64, Gate)>();
+
+/// What stands between bytes of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::relay) enum Gate {
+    /// Opens so long after it was reached.
+    Stall(Duration),
+    /// Opens then.
+    Until(Timestamp),
+    Hold,
+    Finish,
+    Close,
+    Reset,
+    ResetSides([bool; 2]),
+    /// Opens at once; from there on bytes are sent at this pace.
+    Pace(Pace),
+}
+
+impl Gate {
+    /// Whether nothing comes after it.
+    pub(in crate::relay) const fn is_last(self) -> bool {
+        !matches!(self, Gate::Stall(_) | Gate::Until(_) | Gate::Pace(_))
+    }
+}
+
+/// When the output is sent.
+#[derive(Debug)]
+pub(in crate::relay) struct Timing {
+    /// Where the output waits, and for what: positions count its bytes from the start.
+    pub(in crate::relay) gates: VecDeque<(u64, Gate)>,
+    paces: Vec<Pace>,
+    delays: Vec<Delay>,
+    /// Until when the last bytes are delayed.
+    delayed_until: Timestamp,
+    /// How many bytes the paces let pass now.
+    allowed: u64,
+    /// When they let more pass, if that is none.
+    more_at: Timestamp,
+    /// The source has sent FIN.
+    pub(in crate::relay) has_ended: bool,
+    now: Timestamp,
+    /// When what is sent next was due.
+    due: Option<Timestamp>,
+    hold: Hold,
+}
+
+/// What may be held.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    limit: usize,
+    is_full: bool,
+    /// That was not reported yet.
+    is_news: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(in crate::relay) struct Delay {
+    pub(in crate::relay) time: Duration,
+    pub(in crate::relay) jitter: Duration,
+    pub(in crate::relay) seed: u64,
+}
+
+impl Delay {
+    /// For that piece of the stream.
+    fn of(self, piece: u64) -> Duration {
+        if self.jitter.is_zero() {
+            return self.time;
+        }
+        let span = self.jitter.as_nanos() * 2 + 1;
+        let drawn = (u128::from(draw(self.seed, piece)) * span) >> 64;
+        let least = self.time.saturating_sub(self.jitter);
+        least + Duration::from_nanos(u64::try_from(drawn).unwrap_or(u64::MAX))
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            gates: VecDeque::new(),
+            paces: Vec::new(),
+            delays: Vec::new(),
+            delayed_until: Timestamp::default(),
+            allowed: u64::MAX,
+            more_at: Timestamp::NEVER,
+            has_ended: false,
+            now: Timestamp::default(),
+            due: None,
+            hold: Hold { limit: HOLD_DEFAULT, is_full: false, is_news: false },
+        }
+    }
+}
+
+impl Timing {
+    /// Whether what comes is sent at once.
+    pub(in crate::relay) fn is_idle(&self) -> bool {
+        self.gates.is_empty() && self.paces.is_empty() && self.delays.is_empty()
+    }
+
+    pub(in crate::relay) fn set_hold(&mut self, limit: usize) {
+        self.hold.limit = limit;
+    }
+
+    /// What may be held at most, in bytes.
+    pub(in crate::relay) fn hold_limit(&self) -> usize {
+        self.hold.limit
+    }
+
+    /// Records that as much is held as may be.
+    pub(in crate::relay) fn note_full(&mut self) {
+        self.hold.is_news |= !core::mem::replace(&mut self.hold.is_full, true);
+    }
+
+    /// Whether as much is held as may be; true once each time.
+    pub(in crate::relay) fn take_full(&mut self) -> bool {
+        core::mem::take(&mut self.hold.is_news)
+    }
+
+    pub(in crate::relay) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(in crate::relay) fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Has what comes next wait at a gate.
+    pub(in crate::relay) fn gate(&mut self, at: u64, gate: Gate) {
+        self.gates.push_back((at, gate));
+    }
+
+    pub(in crate::relay) fn add_delay(&mut self, delay: Delay) {
+        self.delays.push(delay);
+    }
+
+    /// Whether delays are drawn.
+    pub(in crate::relay) fn has_jitter(&self) -> bool {
+        self.delays.iter().any(|delay| !delay.jitter.is_zero())
+    }
+
+    /// Has what comes next, which belongs to that piece of the stream, wait as long as delays say.
+    pub(in crate::relay) fn delay(&mut self, at: u64, piece: u64) {
+        if self.delays.is_empty() {
+            return;
+        }
+        let until = self.now + self.delays.iter().map(|delay| delay.of(piece)).sum::<Duration>();
+        // What comes later is sent later, so a gate that opens no later holds nothing up.
+        if until > self.delayed_until {
+            self.delayed_until = until;
+            self.gate(at, Gate::Until(until));
+        }
+    }
+
+    /// Whether nothing more comes.
+    pub(in crate::relay) fn is_over(&self) -> bool {
+        self.gates.back().is_some_and(|(_, gate)| gate.is_last())
+    }
+
+    /// Opens the gates that can be opened now, once so many bytes were sent and others are held;
+    /// the one that is reached and stays closed.
+    pub(in crate::relay) fn open(&mut self, sent: u64, held: usize) -> Option<Gate> {
+        let mut closed = None;
+        while let Some((_, gate)) = self.gates.front_mut().filter(|(at, _)| *at <= sent) {
+            match gate {
+                Gate::Stall(time) => *gate = Gate::Until(self.now + *time),
+                Gate::Until(time) if *time <= self.now => {
+                    self.due = Some(*time);
+                    self.gates.pop_front();
+                }
+                Gate::Pace(pace) => {
+                    self.paces.push(*pace);
+                    self.gates.pop_front();
+                }
+                _ => {
+                    closed = Some(*gate);
+                    break;
+                }
+            }
+        }
+        self.measure(sent, held);
+        closed
+    }
+
+    /// Asks the paces how many bytes may pass now.
+    fn measure(&mut self, sent: u64, held: usize) {
+        (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
+        let ahead = self.gates.front().map(|(at, _)| at - sent);
+        let len = ahead.map_or(held as u64, |ahead| ahead.min(held as u64));
+        let waiting = Waiting { sent, len, may_grow: ahead.is_none() && !self.has_ended };
+        let now = self.now;
+        for pace in &mut self.paces {
+            let (allowed, more_at) = pace.allowed(waiting, now);
+            if allowed == 0 && len > 0 {
+                // All of them must allow it, so the last one decides.
+                let known = if self.allowed == 0 { self.more_at } else { Timestamp::default() };
+                self.more_at = more_at.max(known);
+            }
+            self.allowed = self.allowed.min(allowed);
+        }
+        let due = self.paces.iter().filter_map(Pace::due).max();
+        self.due = if self.paces.is_empty() { self.due } else { due };
+    }
+
+    /// How many bytes of the output can be sent now, after so many of them were.
+    pub(in crate::relay) fn ahead(&self, sent: u64) -> usize {
+        let ahead = self.gates.front().map_or(u64::MAX, |(at, _)| at - sent);
+        usize::try_from(ahead.min(self.allowed)).unwrap_or(usize::MAX)
+    }
+
+    /// Records that so many bytes of the output were sent.
+    pub(in crate::relay) fn handle_sent(&mut self, count: usize, held: usize) {
+        let now = self.now;
+        self.paces.iter_mut().for_each(|pace| pace.handle_sent(count as u64, now));
+        if !self.paces.is_empty() {
+            // Until the time is looked at again.
+            self.allowed = 0;
+        }
+        self.hold.is_full &= held + self.gates.len() * GATE_LEN >= self.hold.limit;
+    }
+
+    /// When what was sent last was due, if a time said so.
+    pub(in crate::relay) fn take_due(&mut self) -> Option<Timestamp> {
+        self.due.take()
+    }
+
+    /// The gate that is reached once so many bytes were sent, opened or not.
+    pub(in crate::relay) fn at_gate(&self, sent: u64) -> Option<Gate> {
+        self.gates.front().filter(|(at, _)| *at == sent).map(|(_, gate)| *gate)
+    }
+
+    /// Whether a time must come before more is sent, after so many bytes.
+    pub(in crate::relay) fn is_waiting(&self, sent: u64, held: usize) -> bool {
+        matches!(self.at_gate(sent), Some(Gate::Stall(_) | Gate::Until(_)))
+            || held > 0 && self.allowed == 0 && !self.paces.is_empty()
+    }
+
+    /// When that time comes.
+    pub(in crate::relay) fn deadline(&self, sent: u64) -> Timestamp {
+        match self.at_gate(sent) {
+            Some(Gate::Until(time)) => time,
+            _ => self.more_at,
+        }
+    }
+
+    /// Whether more may be received while so much is held.
+    pub(in crate::relay) fn has_room(&self, held: usize) -> bool {
+        if held == 0 && self.gates.is_empty() {
+            return true;
+        }
+        let is_holding = matches!(self.gates.back(), Some((_, Gate::Hold)));
+        !is_holding && held + self.gates.len() * GATE_LEN < self.room()
+    }
+
+    /// Records what is held now.
+    pub(in crate::relay) fn note_held(&mut self, held: usize) {
+        if !self.delays.is_empty() && held + self.gates.len() * GATE_LEN >= self.hold.limit {
+            self.note_full();
+        }
+    }
+
+    /// How much must be held although it could not be sent: what is delayed or merged.
+    fn room(&self) -> usize {
+        if !self.delays.is_empty() {
+            return self.hold.limit;
+        }
+        let room = self.paces.iter().map(Pace::room).max().unwrap_or(0);
+        usize::try_from(room).unwrap_or(usize::MAX).min(self.hold.limit)
+    }
+}
