@@ -25,6 +25,9 @@ pub const TIMES: &[Unit] = &[
 /// Units of a rate.
 pub const RATES: &[Unit] = &[Unit::new("k", 1, 3), Unit::new("M", 1, 6)];
 
+/// Units of a share, in millionths.
+pub const SHARES: &[Unit] = &[Unit::new("%", 1, 4)];
+
 /// Units of size, in bytes. There is no K, because some read it as 1000 and some as 1024.
 pub const SIZES: &[Unit] = &[
     Unit::new("B", 1, 0),

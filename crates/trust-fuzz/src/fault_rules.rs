@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use trust_cli::exit_code::ExitCode;
-use trust_proxy::rules::{Direction, Rule, Rules};
+use trust_proxy::rules::{Direction, Rule, Rules, Who};
 use trust_wire::LengthFormat;
 use trust_wire::relay::{FiredFault, FrameFormat, Relay, RelaySide};
 
@@ -61,7 +61,11 @@ fn outcome<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<u8>, Vec<FiredFault>) {
     let mut relay = Relay::new(Duration::ZERO);
-    relay.arm(RelaySide::Upstream, rules.faults(1, Direction::Up), format);
+    relay.arm(
+        RelaySide::Upstream,
+        rules.faults(Who { connection: 1, address: None }, Direction::Up),
+        format,
+    );
     let mut sent = vec![];
     send_held(&mut relay, &mut sent);
     for piece in pieces {

@@ -59,11 +59,14 @@ const DESCRIPTORS_PER_CLIENT: u64 = 2;
 const RULE_HELP: &str = "\
 A fault, and where it happens: 'rst @ byte 1000 down'; may be repeated
 
-[conn WHICH:] ACTION [@ PLACE] [up|down]. WHICH is N, N..M or every N. ACTION is
-rst, fin early, close, stall TIME, hold, black-hole, drop N bytes, flip N bits,
-xor 0xHEX, set BYTES, insert BYTES, length = N, swallow fin, accept-rst or
-accept-silent. PLACE is byte N, frame N [byte M | payload | end | -M], match
-BYTES, eof or connect. docs/PROXY.md explains them.";
+[conn WHICH:] ACTION [@ PLACE] [up|down]. WHICH is N, N..M, every N, P% or from
+ADDRESS/BITS. ACTION is rst [client|server|both], fin early, close, stall TIME,
+hold, black-hole, swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set
+BYTES, insert BYTES, length =|+|- N, dup frame, swap frame, delay TIME [±TIME],
+rate N kB/s, dribble N per TIME, split N every N, merge N within TIME, window N,
+accept-rst, accept-silent, refuse or ignore [for TIME]. PLACE is byte N, frame N
+[byte M | payload | end | -M], match BYTES, eof, every N bytes|frames, random P%
+per frame|KiB, time TIME, idle TIME or connect. docs/PROXY.md explains them.";
 
 /// The command.
 pub const ENTRY: Entry = Entry {
@@ -121,13 +124,15 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let frames = frames(context.layers, &options)?;
     check_against(&rules, &pairs, frames)?;
     let max_clients = allowed_clients(options.max_clients, context.log);
-    let listening = pairs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
+    let listening = pairs.iter().map(|pair| open(pair, refuses)).collect::<Result<Vec<_>, _>>()?;
     let config = RelayConfig {
         connect_timeout: options.connect_timeout,
         connect_failure: options.connect_failure,
         linger_timeout: options.linger_timeout,
         drain_timeout: options.drain_timeout,
         max_clients,
+        hold: usize::try_from(options.hold).unwrap_or(usize::MAX),
         frames,
     };
     let events = ProxyEvents { log: context.log.clone() };
@@ -207,10 +212,17 @@ fn check_against(
         let message = format!("the rule '{rule}' needs {what}: expected {flag}, as {flag} u32be");
         return Err(Failure::new(ExitCode::Usage, message));
     }
+    let listens_on_unix = |pair: &&ProxyPair| matches!(pair.listen, ListenPlace::Unix(_));
+    let of_listener = rules.iter().find(|rule| rule.action.is_of_listener());
+    if let (Some(rule), Some(pair)) = (of_listener, pairs.iter().find(listens_on_unix)) {
+        let message = format!(
+            "the rule '{rule}' cannot be used with {}: a unix socket neither refuses nor ignores",
+            pair.listen
+        );
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
     let Some(rule) = rules.iter().find(|rule| rule.resets()) else { return Ok(()) };
-    let is_unix =
-        |pair: &&ProxyPair| matches!(pair.listen, ListenPlace::Unix(_)) || pair.upstream.is_unix();
-    match pairs.iter().find(is_unix) {
+    match pairs.iter().find(|pair| listens_on_unix(pair) || pair.upstream.is_unix()) {
         None => Ok(()),
         Some(ProxyPair { listen, upstream }) => {
             let message = format!(
@@ -226,13 +238,22 @@ fn addresses_of(pair: &ListeningPair) -> Vec<Address> {
     pair.sockets.iter().map(ListeningSocket::address).cloned().collect()
 }
 
-/// Begins to listen for a pair.
-fn open(pair: &ProxyPair) -> Result<ListeningPair, Failure> {
+/// Begins to listen for a pair. A socket that `refuses` at times must be bound to its port on
+/// purpose: one that the kernel chose is given up when it refuses.
+fn open(pair: &ProxyPair, refuses: bool) -> Result<ListeningPair, Failure> {
     let known = literal_addresses(&pair.upstream)?;
     let addresses = pair.listen.addresses()?;
     let options = AcceptedOptions { keepalive: true };
-    let sockets = listen(&addresses, options, None, |_socket| Ok(()))
-        .map_err(|error| pair.listen.cannot_listen(&error))?;
+    let listen_on = |addresses: &[Address]| {
+        let sockets = listen(addresses, options, None, |_socket| Ok(()));
+        sockets.map_err(|error| pair.listen.cannot_listen(&error))
+    };
+    let mut sockets = listen_on(&addresses)?;
+    if refuses && addresses.iter().any(|it| it.ip().is_some_and(|address| address.port() == 0)) {
+        let chosen: Vec<Address> = sockets.iter().map(|it| it.address().clone()).collect();
+        drop(sockets);
+        sockets = listen_on(&chosen)?;
+    }
     Ok(ListeningPair { sockets, upstream: pair.upstream.clone(), known })
 }
 

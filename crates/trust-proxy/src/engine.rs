@@ -9,6 +9,7 @@ mod accepting;
 mod client;
 mod dial;
 mod dialling;
+mod listener_state;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
+use socket2::SockRef;
 use trust_cli::service::{handle_hangup, note_signal};
 use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_cli::target::Target;
@@ -32,11 +34,12 @@ use trust_wire::relay::{FrameFormat, RelayClose, RelaySide, RelayStep, RelayTurn
 
 use crate::engine::accepting::Listeners;
 use crate::engine::client::{RelayStage, RelayedClient};
+use crate::engine::listener_state::StateSchedule;
 use crate::engine::sockets::RelaySockets;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
 use crate::options::ConnectFailure;
 use crate::resolver::Resolver;
-use crate::rules::{Direction, Rules};
+use crate::rules::{Direction, RuleAction, Rules};
 
 /// Bytes received at once. What the receiver does not take of them is all that is held for it.
 const RECEIVE_LEN: usize = 64 * 1024;
@@ -65,6 +68,8 @@ pub(crate) struct RelayConfig {
     pub(crate) linger_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_clients: usize,
+    /// How many bytes may be held for a side that are delayed.
+    pub(crate) hold: usize,
     /// How frames are told apart; `None`: there are none.
     pub(crate) frames: Option<FrameFormat>,
 }
@@ -131,6 +136,7 @@ enum RelayLifecycle {
 pub(crate) struct RelayLoop<'a> {
     waiting: LoopWait,
     listeners: Listeners,
+    schedule: StateSchedule,
     clients: Clients,
     resolver: Resolver,
     config: RelayConfig,
@@ -216,6 +222,7 @@ impl<'a> RelayLoop<'a> {
         Ok(RelayLoop {
             waiting: LoopWait { poll, alarm, clock, questions: Questions::default() },
             listeners,
+            schedule: StateSchedule::of(&rules),
             clients: Clients::default(),
             resolver,
             config,
@@ -236,6 +243,7 @@ impl<'a> RelayLoop<'a> {
     /// Errors of waiting itself.
     pub(crate) fn run(mut self) -> io::Result<RelayEnded> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.follow_listener_rules();
         while !self.is_done() {
             self.wait(&mut events)?;
             self.handle_events(&events);
@@ -249,6 +257,9 @@ impl<'a> RelayLoop<'a> {
                 self.look_at(key);
             }
             self.ask_again();
+            if matches!(self.lifecycle, RelayLifecycle::Open) {
+                self.follow_listener_rules();
+            }
             // Last, so that no event of this round is taken for one of a client that has come to
             // the place of another.
             self.accept_clients();
@@ -282,7 +293,8 @@ impl<'a> RelayLoop<'a> {
             RelayLifecycle::Open => Timestamp::NEVER,
         };
         let timers = self.clients.next_timer().min(self.waiting.questions.next()).min(cut_at);
-        timers.min(self.listeners.next_wake_up(self.now))
+        let listeners = self.schedule.next(self.now).min(self.listeners.next_wake_up(self.now));
+        timers.min(listeners)
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
@@ -385,14 +397,26 @@ impl<'a> RelayLoop<'a> {
         let client = &mut self.clients.table[key];
         let name = client.name();
         let RelayStage::Relaying(relayed) = &mut client.stage else { return };
+        let sources = [Some(client.stream.as_fd()), relayed.upstream.as_ref().map(AsFd::as_fd)];
         for receiver in RelaySide::BOTH {
             for fired in relayed.relay.take_fired(receiver) {
+                if let RuleAction::Window(bytes) = self.rules.action(fired.rule)
+                    && let Some(source) = sources[receiver.other().index()]
+                {
+                    // What the kernel takes on its own account. It has a least size, which is small
+                    // enough.
+                    let size = usize::try_from(*bytes).unwrap_or(usize::MAX);
+                    let _ = SockRef::from(&source).set_recv_buffer_size(size);
+                }
                 let rule = self.rules.note_fired(fired.rule);
                 let place = (Direction::towards(receiver), fired);
                 self.events.write_fault(&name, &rule, Some(place));
             }
             if let Some(lost) = relayed.relay.take_lost(receiver) {
                 self.events.write_framing_lost(&name, Direction::towards(receiver), lost);
+            }
+            if relayed.relay.take_full(receiver) {
+                self.events.write_hold_full(&name, Direction::towards(receiver), self.config.hold);
             }
         }
     }

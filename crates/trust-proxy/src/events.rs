@@ -215,6 +215,19 @@ impl ProxyEvents {
         }
     }
 
+    /// The time of a rule for the listening sockets has begun.
+    pub(crate) fn write_listener_fault(&self, rule: &str) {
+        self.log.event(Level::Warn, "fault").field("rule", rule).write();
+    }
+
+    /// So many bytes are held for a direction, and no more may be.
+    pub(crate) fn write_hold_full(&self, client: &ClientName, direction: Direction, hold: usize) {
+        self.client_event(Level::Warn, "hold_full", client)
+            .field("direction", direction.word())
+            .field("bytes", &hold)
+            .write();
+    }
+
     /// The frames of a direction stopped making sense.
     pub(crate) fn write_framing_lost(
         &self,

@@ -63,6 +63,13 @@ options! {
         /// [default: what the descriptor limit allows, two for each client]
         MAX_CLIENTS max_clients: u64, values::COUNT;
 
+        rare "Delays"
+        /// Most bytes held for a direction that are delayed
+        ///
+        /// Taken only while they are needed; reaching it is an event, and then the source is no
+        /// longer read from.
+        HOLD hold: u64 = "32MiB", values::LARGE_SIZE;
+
         rare "Frames"
         /// How frames are told apart, for places as frame 7 byte 13
         ///

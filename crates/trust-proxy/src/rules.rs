@@ -6,14 +6,17 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
+mod shown;
+
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::random::{GAMMA, mix};
 use trust_cli::text_file::read_list;
-use trust_wire::relay::{FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide};
+use trust_wire::relay::{
+    Chance, FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide, draw,
+};
 
 /// Longest text that `match` looks for, in bytes.
 pub const MATCH_MAX: usize = 4096;
@@ -40,6 +43,19 @@ pub enum Selector {
     Range(u64, u64),
     /// Each whose number is a multiple of it.
     Every(u64),
+    /// So many of a million; the seed says which.
+    Share(u32),
+    /// Those that come from an address with these first bits.
+    From(IpAddr, u8),
+}
+
+/// A connection, as far as rules can tell it from others.
+#[derive(Clone, Copy, Debug)]
+pub struct Who {
+    /// Its number, from 1.
+    pub connection: u64,
+    /// Where it comes from; `None` for a unix socket.
+    pub address: Option<IpAddr>,
 }
 
 /// What happens.
@@ -47,6 +63,8 @@ pub enum Selector {
 pub enum RuleAction {
     /// [`FaultAction::Reset`]
     Reset,
+    /// [`FaultAction::ResetSides`]
+    ResetSides([bool; 2]),
     /// [`FaultAction::Finish`]
     FinEarly,
     /// [`FaultAction::Close`]
@@ -59,7 +77,9 @@ pub enum RuleAction {
     BlackHole,
     /// [`FaultAction::Drop`]
     Drop(u64),
-    /// Inverts 1 to 8 bits of the next byte; the seed says which.
+    /// [`FaultAction::DropFrames`]
+    DropFrames(u64),
+    /// [`FaultAction::Flip`]
     Flip(u32),
     /// [`FaultAction::Xor`]
     Xor(Vec<u8>),
@@ -71,10 +91,32 @@ pub enum RuleAction {
     SwallowFin,
     /// [`FaultAction::SetLength`]
     SetLength(u64),
+    /// [`FaultAction::AddLength`]
+    AddLength(i64),
+    /// [`FaultAction::DuplicateFrame`]
+    DuplicateFrame,
+    /// [`FaultAction::SwapFrame`]
+    SwapFrame,
+    /// [`FaultAction::Delay`]: the time, and how much more or less.
+    Delay(Duration, Duration),
+    /// [`FaultAction::Rate`]
+    Rate(u64),
+    /// [`FaultAction::Dribble`]
+    Dribble(u64, Duration),
+    /// [`FaultAction::Split`]
+    Split(u64, u64),
+    /// [`FaultAction::Merge`]
+    Merge(u64, Duration),
+    /// [`FaultAction::Window`]
+    Window(u64),
     /// The client is accepted, and reset.
     AcceptReset,
     /// The client is accepted, and nothing is received from it.
     AcceptSilent,
+    /// Clients are refused by the kernel for so long; `None`: for ever.
+    Refuse(Option<Duration>),
+    /// What clients send to connect is dropped by the kernel for so long; `None`: for ever.
+    Ignore(Option<Duration>),
 }
 
 /// Where it happens.
@@ -90,6 +132,18 @@ pub enum RulePlace {
     Frame(u64, FramePart),
     /// After the last byte before FIN.
     Eof,
+    /// After each multiple of this many bytes.
+    EveryBytes(u64),
+    /// Where each frame begins whose number is a multiple of it.
+    EveryFrames(u64),
+    /// At a random byte of so many of a million KiB.
+    RandomBytes(u32),
+    /// Where so many of a million frames begin.
+    RandomFrames(u32),
+    /// So long after the connection began, or the proxy for the states of the listener.
+    Time(Duration),
+    /// Once nothing has come for so long.
+    Idle(Duration),
 }
 
 /// Which way bytes go.
@@ -130,32 +184,115 @@ impl Direction {
 impl RuleAction {
     /// Whether it needs no place, and then holds from the first byte on.
     const fn may_hold_from_the_start(&self) -> bool {
-        matches!(self, RuleAction::Hold | RuleAction::BlackHole | RuleAction::SwallowFin)
+        match self {
+            RuleAction::Hold | RuleAction::BlackHole | RuleAction::SwallowFin => true,
+            action => action.is_of_timing(),
+        }
+    }
+
+    /// Whether it says when, how fast or in which pieces what follows is sent.
+    const fn is_of_timing(&self) -> bool {
+        matches!(
+            self,
+            RuleAction::Delay(..)
+                | RuleAction::Rate(_)
+                | RuleAction::Dribble(..)
+                | RuleAction::Split(..)
+                | RuleAction::Merge(..)
+                | RuleAction::Window(_)
+        )
+    }
+
+    /// Whether it is for clients that have only just connected.
+    const fn is_at_connect(&self) -> bool {
+        matches!(self, RuleAction::AcceptReset | RuleAction::AcceptSilent)
+    }
+
+    /// Whether it is a state of the listening sockets, for no connection by itself.
+    pub const fn is_of_listener(&self) -> bool {
+        matches!(self, RuleAction::Refuse(_) | RuleAction::Ignore(_))
+    }
+
+    /// Whether it is done to a frame as a whole, so that it must happen where one begins.
+    const fn is_of_a_frame(&self) -> bool {
+        matches!(
+            self,
+            RuleAction::SetLength(_)
+                | RuleAction::AddLength(_)
+                | RuleAction::DuplicateFrame
+                | RuleAction::SwapFrame
+        )
+    }
+}
+
+impl RulePlace {
+    /// Whether a frame begins there.
+    const fn begins_frame(&self) -> bool {
+        matches!(
+            self,
+            RulePlace::Frame(_, FramePart::Byte(0))
+                | RulePlace::EveryFrames(_)
+                | RulePlace::RandomFrames(_)
+        )
+    }
+
+    /// Whether it is in a frame.
+    pub const fn is_in_frame(&self) -> bool {
+        self.begins_frame() || matches!(self, RulePlace::Frame(..))
     }
 }
 
 impl Selector {
-    /// Whether it is for the connection of that number.
-    pub const fn has(self, connection: u64) -> bool {
+    /// Whether it is for that connection, by a choice that depends on the seed of the rule.
+    pub fn has(self, who: Who, seed: u64) -> bool {
         match self {
             Selector::All => true,
-            Selector::Range(first, last) => first <= connection && connection <= last,
-            Selector::Every(step) => connection.is_multiple_of(step),
+            Selector::Range(first, last) => first <= who.connection && who.connection <= last,
+            Selector::Every(step) => who.connection.is_multiple_of(step),
+            Selector::Share(per_million) => Chance { per_million, seed }.hits(who.connection),
+            Selector::From(network, bits) => {
+                who.address.is_some_and(|address| is_in(address, network, bits))
+            }
         }
+    }
+}
+
+/// Whether an address has the first bits of another one; an IPv4 address in IPv6 is that address.
+fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    // As many as there are, or none, are shifted out.
+    let shifted = |value: u128, width: u32| {
+        let count = width.saturating_sub(u32::from(bits));
+        value.checked_shr(count).unwrap_or(0)
+    };
+    match (address.to_canonical(), network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            let number = |address: std::net::Ipv4Addr| u128::from(address.to_bits());
+            shifted(number(address), 32) == shifted(number(network), 32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            shifted(address.to_bits(), 128) == shifted(network.to_bits(), 128)
+        }
+        _ => false,
     }
 }
 
 impl Rule {
     /// Whether it sends RST to a side that may have a unix socket, which has none.
     pub const fn resets(&self) -> bool {
-        matches!(self.action, RuleAction::Reset | RuleAction::AcceptReset)
+        matches!(
+            self.action,
+            RuleAction::Reset | RuleAction::ResetSides(_) | RuleAction::AcceptReset
+        )
     }
 
     /// What it needs to know about frames that this format does not say, in words.
     pub fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
+        let is_length = |action: &RuleAction| {
+            matches!(action, RuleAction::SetLength(_) | RuleAction::AddLength(_))
+        };
         let needs_length = match &self.place {
             RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)) => true,
-            RulePlace::Frame(..) => matches!(self.action, RuleAction::SetLength(_)),
+            place if place.is_in_frame() => is_length(&self.action),
             _ => return None,
         };
         match format {
@@ -165,58 +302,61 @@ impl Rule {
         }
     }
 
-    /// What it does to a direction of a connection that it is for, as the rule of this number. The
-    /// choice of bits depends on the seed, the connection, the direction and the rule alone.
-    fn fault(
-        &self,
-        rule: usize,
-        direction: Direction,
-        connection: u64,
-        seed: u64,
-    ) -> Option<RelayFault> {
+    /// What it does to a direction of a connection that it is for, as the rule of this number.
+    /// Choices depend on the seed, the connection, the direction, the rule and the place alone.
+    fn fault(&self, rule: usize, direction: Direction, seed: u64) -> Option<RelayFault> {
+        let seed = draw(seed, direction as u64);
+        let chance = |per_million: u32| Chance { per_million, seed };
         let place = match &self.place {
             RulePlace::Connect => return None,
             RulePlace::Byte(at) => FaultPlace::Byte(*at),
             RulePlace::Match(bytes) => FaultPlace::Match(bytes.as_slice().into()),
             RulePlace::Frame(number, part) => FaultPlace::Frame { number: *number, part: *part },
             RulePlace::Eof => FaultPlace::End,
+            RulePlace::EveryBytes(step) => FaultPlace::EveryBytes(*step),
+            RulePlace::EveryFrames(step) => FaultPlace::EveryFrames(*step),
+            RulePlace::RandomBytes(share) => FaultPlace::RandomBytes(chance(*share)),
+            RulePlace::RandomFrames(share) => FaultPlace::RandomFrames(chance(*share)),
+            RulePlace::Time(time) => FaultPlace::Time(*time),
+            RulePlace::Idle(time) => FaultPlace::Idle(*time),
         };
         let boxed = |bytes: &[u8]| bytes.into();
         let action = match &self.action {
             RuleAction::Reset => FaultAction::Reset,
+            RuleAction::ResetSides(sides) => FaultAction::ResetSides(*sides),
             RuleAction::FinEarly => FaultAction::Finish,
             RuleAction::Close => FaultAction::Close,
             RuleAction::Stall(time) => FaultAction::Stall(*time),
             RuleAction::Hold => FaultAction::Hold,
             RuleAction::BlackHole => FaultAction::BlackHole,
             RuleAction::Drop(count) => FaultAction::Drop(*count),
-            RuleAction::Flip(count) => {
-                let coordinates = [connection, direction as u64, rule as u64];
-                let random = coordinates
-                    .iter()
-                    .fold(seed, |state, it| mix(state.wrapping_add(GAMMA).wrapping_add(*it)));
-                FaultAction::Xor(Box::new([random_bits(*count, random)]))
-            }
+            RuleAction::DropFrames(count) => FaultAction::DropFrames(*count),
+            RuleAction::Flip(bits) => FaultAction::Flip { bits: *bits, seed },
             RuleAction::Xor(bytes) => FaultAction::Xor(boxed(bytes)),
             RuleAction::Set(bytes) => FaultAction::Set(boxed(bytes)),
             RuleAction::Insert(bytes) => FaultAction::Insert(boxed(bytes)),
             RuleAction::SwallowFin => FaultAction::SwallowFin,
             RuleAction::SetLength(value) => FaultAction::SetLength(*value),
-            RuleAction::AcceptReset | RuleAction::AcceptSilent => return None,
+            RuleAction::AddLength(by) => FaultAction::AddLength(*by),
+            RuleAction::DuplicateFrame => FaultAction::DuplicateFrame,
+            RuleAction::SwapFrame => FaultAction::SwapFrame,
+            RuleAction::Delay(time, jitter) => {
+                FaultAction::Delay { time: *time, jitter: *jitter, seed }
+            }
+            RuleAction::Rate(bytes) => FaultAction::Rate(*bytes),
+            RuleAction::Dribble(bytes, per) => FaultAction::Dribble { bytes: *bytes, per: *per },
+            RuleAction::Split(first, every) => FaultAction::Split { first: *first, every: *every },
+            RuleAction::Merge(bytes, within) => {
+                FaultAction::Merge { bytes: *bytes, within: *within }
+            }
+            RuleAction::Window(bytes) => FaultAction::Window(*bytes),
+            RuleAction::AcceptReset
+            | RuleAction::AcceptSilent
+            | RuleAction::Refuse(_)
+            | RuleAction::Ignore(_) => return None,
         };
         Some(RelayFault { rule, place, action })
     }
-}
-
-/// A byte with this many bits set.
-fn random_bits(count: u32, random: u64) -> u8 {
-    let mut bits = 0_u8;
-    let mut random = random;
-    while bits.count_ones() < count.min(8) {
-        bits |= 1 << (random % 8);
-        random = mix(random.wrapping_add(GAMMA));
-    }
-    bits
 }
 
 /// All rules of a run, and which of them have happened.
@@ -249,24 +389,35 @@ impl Rules {
         self.rules.iter()
     }
 
+    /// What the choices of a rule for a connection depend on.
+    fn seed_of(&self, rule: usize, connection: u64) -> u64 {
+        draw(draw(self.seed, connection), rule as u64)
+    }
+
+    /// The rules for a connection, with their numbers and what their choices depend on.
+    fn of(&self, who: Who) -> impl Iterator<Item = (usize, &Rule, u64)> {
+        let numbered = self.rules.iter().enumerate();
+        let seeded = numbered
+            .map(move |(number, rule)| (number, rule, self.seed_of(number, who.connection)));
+        seeded.filter(move |(_, rule, seed)| rule.connections.has(who, *seed))
+    }
+
     /// What happens to a connection when it is accepted: the first rule that says so.
-    pub fn at_connect(&self, connection: u64) -> Option<(usize, &RuleAction)> {
-        let mut rules = self.rules.iter().enumerate();
-        let found = rules
-            .find(|(_, rule)| rule.place == RulePlace::Connect && rule.connections.has(connection));
-        found.map(|(number, rule)| (number, &rule.action))
+    pub fn at_connect(&self, who: Who) -> Option<(usize, &RuleAction)> {
+        let found = self.of(who).find(|(_, rule, _)| rule.place == RulePlace::Connect);
+        found.map(|(number, rule, _)| (number, &rule.action))
     }
 
     /// What happens to a direction of a connection.
-    pub fn faults(&self, connection: u64, direction: Direction) -> Vec<RelayFault> {
-        let is_for = |rule: &Rule| {
-            rule.connections.has(connection)
-                && rule.direction.is_none_or(|other| other == direction)
-        };
-        let numbered = self.rules.iter().enumerate().filter(|(_, rule)| is_for(rule));
-        numbered
-            .filter_map(|(number, rule)| rule.fault(number, direction, connection, self.seed))
-            .collect()
+    pub fn faults(&self, who: Who, direction: Direction) -> Vec<RelayFault> {
+        let is_for = |rule: &Rule| rule.direction.is_none_or(|other| other == direction);
+        let rules = self.of(who).filter(|(_, rule, _)| is_for(rule));
+        rules.filter_map(|(number, rule, seed)| rule.fault(number, direction, seed)).collect()
+    }
+
+    /// What the rule of that number does.
+    pub fn action(&self, number: usize) -> &RuleAction {
+        &self.rules[number].action
     }
 
     /// Records that a rule has happened; its text.
@@ -291,102 +442,4 @@ pub fn read_file(path: &Path) -> Result<Vec<Rule>, Failure> {
     read_list(path, |place, line| {
         Rule::parse(line).map_err(|error| error.failure(ExitCode::DataError, place, line))
     })
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.connections {
-            Selector::All => {}
-            Selector::Range(first, last) if first == last => write!(f, "conn {first}: ")?,
-            Selector::Range(first, last) => write!(f, "conn {first}..{last}: ")?,
-            Selector::Every(step) => write!(f, "conn every {step}: ")?,
-        }
-        self.action.fmt(f)?;
-        match &self.place {
-            RulePlace::Byte(0) if self.action.may_hold_from_the_start() => {}
-            RulePlace::Connect => f.write_str(" @ connect")?,
-            RulePlace::Byte(at) => write!(f, " @ byte {at}")?,
-            RulePlace::Match(bytes) => write!(f, " @ match {}", ShownBytes(bytes))?,
-            RulePlace::Frame(number, part) => {
-                write!(f, " @ frame {number}")?;
-                match part {
-                    FramePart::Byte(0) => {}
-                    FramePart::Byte(at) => write!(f, " byte {at}")?,
-                    FramePart::Payload => f.write_str(" payload")?,
-                    FramePart::BeforeEnd(count) => write!(f, " -{count}")?,
-                    FramePart::End => f.write_str(" end")?,
-                }
-            }
-            RulePlace::Eof => f.write_str(" @ eof")?,
-        }
-        match self.direction {
-            None => Ok(()),
-            Some(direction) => write!(f, " {}", direction.word()),
-        }
-    }
-}
-
-impl fmt::Display for RuleAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RuleAction::Reset => f.write_str("rst"),
-            RuleAction::FinEarly => f.write_str("fin early"),
-            RuleAction::Close => f.write_str("close"),
-            RuleAction::Stall(time) => write!(f, "stall {}", ShownTime(*time)),
-            RuleAction::Hold => f.write_str("hold"),
-            RuleAction::BlackHole => f.write_str("black-hole"),
-            RuleAction::Drop(1) => f.write_str("drop 1 byte"),
-            RuleAction::Drop(count) => write!(f, "drop {count} bytes"),
-            RuleAction::Flip(1) => f.write_str("flip 1 bit"),
-            RuleAction::Flip(count) => write!(f, "flip {count} bits"),
-            RuleAction::Xor(bytes) => write!(f, "xor {}", Hex(bytes)),
-            RuleAction::Set(bytes) => write!(f, "set {}", ShownBytes(bytes)),
-            RuleAction::Insert(bytes) => write!(f, "insert {}", ShownBytes(bytes)),
-            RuleAction::SwallowFin => f.write_str("swallow fin"),
-            RuleAction::SetLength(value) => write!(f, "length = {value}"),
-            RuleAction::AcceptReset => f.write_str("accept-rst"),
-            RuleAction::AcceptSilent => f.write_str("accept-silent"),
-        }
-    }
-}
-
-/// Bytes as a rule writes them: as text if all of them are printable, or in hexadecimal.
-struct ShownBytes<'a>(&'a [u8]);
-
-impl fmt::Display for ShownBytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.iter().all(|byte| (0x20..0x7f).contains(byte)) {
-            return Hex(self.0).fmt(f);
-        }
-        f.write_char('"')?;
-        for byte in self.0 {
-            if matches!(byte, b'"' | b'\\') {
-                f.write_char('\\')?;
-            }
-            f.write_char(char::from(*byte))?;
-        }
-        f.write_char('"')
-    }
-}
-
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("0x")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// A time in the largest unit in which it is whole.
-struct ShownTime(Duration);
-
-impl fmt::Display for ShownTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanoseconds = self.0.as_nanos();
-        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us"), (1, "ns")];
-        let fits = |(unit, _): &(u128, &str)| nanoseconds.is_multiple_of(*unit);
-        let (unit, name) = units.into_iter().find(fits).expect("every time is whole in ns");
-        write!(f, "{}{name}", nanoseconds / unit)
-    }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use socket2::{SockRef, Socket};
 use trust_cli::target::Target;
 use trust_cli::wait::Limit;
 use trust_net::address::{Family, Peer};
@@ -17,6 +18,7 @@ use trust_wire::{Readiness, Timestamp};
 use super::RelayLoop;
 use crate::engine::client::{RelayStage, RelayedClient};
 use crate::engine::dial::Dial;
+use crate::engine::listener_state::{ListenerState, ignore, refuse};
 use crate::engine::{FIRST_LISTENER, INTEREST, ListeningPair, token};
 
 /// Clients accepted before connections get their turn.
@@ -33,6 +35,9 @@ pub(super) struct Listeners {
     pub(super) policy: AcceptPolicy,
     /// The errno with which one of them failed.
     pub(super) failed: Option<i32>,
+    state: ListenerState,
+    /// Connections of the proxy's own that keep others from being accepted.
+    own: Vec<Socket>,
 }
 
 /// The server for clients of one or two listening sockets.
@@ -68,8 +73,43 @@ impl Listeners {
                 sockets.push(PairListener { socket, pair, token, is_ready: true, asked });
             }
         }
-        let policy = AcceptPolicy::default();
-        Ok(Listeners { sockets, pairs: upstreams, policy, failed: None })
+        let (policy, state) = (AcceptPolicy::default(), ListenerState::Open);
+        Ok(Listeners { sockets, pairs: upstreams, policy, failed: None, state, own: vec![] })
+    }
+
+    /// Whether clients are accepted.
+    pub(super) fn are_open(&self) -> bool {
+        self.state == ListenerState::Open
+    }
+
+    /// Changes what happens to those who connect. Those who have connected must have been accepted.
+    fn change_to(&mut self, state: ListenerState) -> io::Result<()> {
+        self.state = state;
+        for listener in &mut self.sockets {
+            let descriptor = listener.socket.as_fd();
+            // Ends whatever was before.
+            SockRef::from(&descriptor).listen(BACKLOG_MAX as i32)?;
+            listener.is_ready = true;
+            match (state, listener.socket.address()) {
+                (ListenerState::Refusing, Address::Ip(_)) => refuse(descriptor)?,
+                (ListenerState::Ignoring, Address::Ip(address)) => {
+                    self.own.push(ignore(descriptor, *address)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client is the proxy's own connection, which is over then.
+    fn take_own(&mut self, peer: Peer) -> bool {
+        let Peer::Ip(peer) = peer else { return false };
+        let is_it = |own: &Socket| {
+            let local = own.local_addr().ok().and_then(|local| local.as_socket());
+            local == Some(peer)
+        };
+        let found = self.own.iter().position(is_it);
+        found.map(|index| self.own.swap_remove(index)).is_some()
     }
 
     /// Whether the event is for one of them, who is ready now.
@@ -97,6 +137,7 @@ impl Listeners {
     /// When to try to accept again without being woken.
     pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
         match self.policy.paused_until(now) {
+            _ if !self.are_open() => Timestamp::NEVER,
             Timestamp::NEVER if self.sockets.iter().any(|listener| listener.is_ready) => now,
             paused_until => paused_until,
         }
@@ -111,6 +152,24 @@ impl Listeners {
 }
 
 impl RelayLoop<'_> {
+    /// Has clients refused, left waiting or accepted, as rules say for this time.
+    pub(super) fn follow_listener_rules(&mut self) {
+        while let Some(number) = self.schedule.take_begun(self.now) {
+            let rule = self.rules.note_fired(number);
+            self.events.write_listener_fault(&rule);
+        }
+        let state = self.schedule.at(self.now);
+        if state == self.listeners.state {
+            return;
+        }
+        if self.listeners.are_open() {
+            self.accept_the_backlog();
+        }
+        if let Err(error) = self.listeners.change_to(state) {
+            self.listeners.failed = Some(errno::of(&error));
+        }
+    }
+
     pub(super) fn accept_clients(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.accept_one() {
@@ -120,6 +179,9 @@ impl RelayLoop<'_> {
     }
 
     pub(super) fn accept_the_backlog(&mut self) {
+        if !self.listeners.are_open() {
+            return;
+        }
         // No event has announced those who came since the last one, and a pause is over.
         self.listeners.sockets.iter_mut().for_each(|listener| listener.is_ready = true);
         self.listeners.policy.resume();
@@ -132,6 +194,9 @@ impl RelayLoop<'_> {
 
     /// Returns whether there may be more.
     fn accept_one(&mut self) -> bool {
+        if !self.listeners.are_open() {
+            return false;
+        }
         let Listeners { sockets, policy, failed, .. } = &mut self.listeners;
         let Some(index) = sockets.iter().position(|listener| listener.is_ready) else {
             return false;
@@ -143,7 +208,9 @@ impl RelayLoop<'_> {
                 let pair = listener.pair;
                 // It is another one's turn.
                 sockets.rotate_left(index + 1);
-                self.welcome(stream, peer, pair);
+                if !self.listeners.take_own(peer) {
+                    self.welcome(stream, peer, pair);
+                }
                 true
             }
             Accepted::Drained => {

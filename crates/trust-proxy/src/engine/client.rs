@@ -14,6 +14,7 @@ use trust_wire::{ErrnoClass, Readiness, Timestamp};
 use crate::engine::dial::Dial;
 use crate::engine::{INTEREST, end_socket, got};
 use crate::events::{ClientName, Got, SideReport};
+use crate::rules::Who;
 
 /// One client of the proxy.
 pub(super) struct RelayedClient {
@@ -53,6 +54,15 @@ pub(super) struct Relayed {
 impl RelayedClient {
     pub(super) fn name(&self) -> ClientName {
         ClientName { id: self.id, fd: self.stream.as_raw_fd(), peer: self.peer }
+    }
+
+    /// As rules know it.
+    pub(super) fn who(&self) -> Who {
+        let address = match self.peer {
+            Peer::Ip(address) => Some(address.ip()),
+            Peer::Unix { .. } => None,
+        };
+        Who { connection: self.id, address }
     }
 
     /// Records an event of one of its sockets.

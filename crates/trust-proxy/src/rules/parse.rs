@@ -1,185 +1,25 @@
 //! From the text of a rule to the rule.
 
-use std::time::Duration;
+mod scanner;
 
-use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::values::parse_time;
+use std::net::IpAddr;
+
 use trust_wire::relay::FramePart;
 
+use self::scanner::{Scanner, parse_share};
 use super::{Direction, MATCH_MAX, Rule, RuleAction, RulePlace, Selector};
 
-/// What is wrong with the text of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleError {
-    /// Where, in characters from the start.
-    at: usize,
-    /// What is expected there.
-    expected: String,
-}
+pub(super) use self::scanner::RuleError;
 
-const ACTIONS: &str = "rst, fin early, close, stall TIME, hold, black-hole, drop N bytes, \
-                       flip N bits, xor 0xHEX, set BYTES, insert BYTES, length = N, swallow fin, \
-                       accept-rst or accept-silent";
-const PLACES: &str = "byte N, frame N, match BYTES, eof or connect";
+const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, hold, black-hole, \
+                       swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set BYTES, \
+                       insert BYTES, length =|+|- N, dup frame, swap frame, delay TIME [±TIME], \
+                       rate N kB/s, dribble N per TIME, split N every N, merge N within TIME, \
+                       window N, accept-rst, accept-silent, refuse or ignore";
+const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
+                      random P% per frame|KiB, time TIME, idle TIME or connect";
 const PARTS: &str = "byte N, payload, end, -N or nothing";
-const SELECTORS: &str = "N, N..M, every N or *";
-const BYTES: &str = "\"TEXT\" or 0xHEX";
-
-impl RuleError {
-    /// The failure of a run that was given this rule: what is wrong, and a caret where.
-    pub fn failure(&self, exit: ExitCode, place: &str, text: &str) -> Failure {
-        let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
-        let message = format!("{place}: invalid fault rule: expected {}", self.expected);
-        // As far to the right as the rule is after the word in front of it.
-        let caret = format!("{}^", " ".repeat("hint: ".len() + self.at));
-        Failure::new(exit, message).with_hint(format!("{shown}\n{caret}"))
-    }
-}
-
-/// The text, and how much of it was read.
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    fn skip_blanks(&mut self) {
-        self.at += self.rest().len() - self.rest().trim_start().len();
-    }
-
-    /// The next word: up to a blank, or to :, @ or =.
-    fn peek(&mut self) -> &'a str {
-        self.skip_blanks();
-        let rest = self.rest();
-        let end = rest.find(|it: char| it.is_whitespace() || ":@=".contains(it));
-        &rest[..end.unwrap_or(rest.len())]
-    }
-
-    fn take(&mut self) -> &'a str {
-        let word = self.peek();
-        self.at += word.len();
-        word
-    }
-
-    fn take_if(&mut self, word: &str) -> bool {
-        let is_next = self.peek() == word;
-        if is_next {
-            self.at += word.len();
-        }
-        is_next
-    }
-
-    fn take_character(&mut self, character: char) -> bool {
-        self.skip_blanks();
-        let is_next = self.rest().starts_with(character);
-        if is_next {
-            self.at += character.len_utf8();
-        }
-        is_next
-    }
-
-    /// What is expected where the next word begins.
-    fn expected(&mut self, what: impl Into<String>) -> RuleError {
-        self.skip_blanks();
-        self.expected_at(self.at, what)
-    }
-
-    fn expected_at(&self, at: usize, what: impl Into<String>) -> RuleError {
-        RuleError { at: self.text[..at].chars().count(), expected: what.into() }
-    }
-
-    fn number(&mut self, from: u64, what: &str) -> Result<u64, RuleError> {
-        let word = self.peek();
-        let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-        let number = is_number.then(|| word.parse().ok()).flatten();
-        match number.filter(|number| *number >= from) {
-            Some(number) => {
-                self.at += word.len();
-                Ok(number)
-            }
-            None => Err(self.expected(what)),
-        }
-    }
-
-    fn time(&mut self) -> Result<Duration, RuleError> {
-        let word = self.peek();
-        match parse_time(word) {
-            Some(time) => {
-                self.at += word.len();
-                Ok(time)
-            }
-            None => Err(self.expected("a time with its unit, as 2s or 500ms")),
-        }
-    }
-
-    /// Bytes as text in quotes, or in hexadecimal; at least one.
-    fn bytes(&mut self) -> Result<Vec<u8>, RuleError> {
-        self.skip_blanks();
-        let start = self.at;
-        let bytes = match self.take_character('"') {
-            true => self.quoted(start)?,
-            false => self.hexadecimal()?,
-        };
-        match bytes.is_empty() {
-            true => Err(self.expected_at(start, "at least one byte")),
-            false => Ok(bytes),
-        }
-    }
-
-    fn hexadecimal(&mut self) -> Result<Vec<u8>, RuleError> {
-        let word = self.peek();
-        let digits = word.strip_prefix("0x").unwrap_or_default();
-        let pair = |pair: &[u8]| {
-            let pair = std::str::from_utf8(pair).ok()?;
-            let are_digits = pair.len() == 2 && pair.bytes().all(|it| it.is_ascii_hexdigit());
-            are_digits.then(|| u8::from_str_radix(pair, 16).ok()).flatten()
-        };
-        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
-        match bytes.filter(|bytes| !bytes.is_empty()) {
-            Some(bytes) => {
-                self.at += word.len();
-                Ok(bytes)
-            }
-            None => Err(self.expected(BYTES)),
-        }
-    }
-
-    /// The rest of a text in quotes that begins at `start`.
-    fn quoted(&mut self, start: usize) -> Result<Vec<u8>, RuleError> {
-        let mut bytes = vec![];
-        let mut characters = self.rest().char_indices();
-        while let Some((index, character)) = characters.next() {
-            let escaped = match character {
-                '"' => {
-                    self.at += index + 1;
-                    return Ok(bytes);
-                }
-                '\\' => match characters.next().map(|(_, escaped)| escaped) {
-                    Some('n') => Some(b'\n'),
-                    Some('r') => Some(b'\r'),
-                    Some('t') => Some(b'\t'),
-                    Some('0') => Some(0),
-                    Some('"') => Some(b'"'),
-                    Some('\\') => Some(b'\\'),
-                    _ => {
-                        let known = "\\n, \\r, \\t, \\0, \\\" or \\\\";
-                        return Err(self.expected_at(self.at + index, known));
-                    }
-                },
-                _ => None,
-            };
-            match escaped {
-                Some(byte) => bytes.push(byte),
-                None => bytes.extend(character.encode_utf8(&mut [0; 4]).bytes()),
-            }
-        }
-        Err(self.expected_at(start, "a closing quote"))
-    }
-}
+const SELECTORS: &str = "N, N..M, every N, P%, from ADDRESS/BITS or *";
 
 impl Rule {
     /// Reads a rule.
@@ -189,25 +29,39 @@ impl Rule {
     /// Where the first wrong word is, and what is expected there.
     pub fn parse(text: &str) -> Result<Rule, RuleError> {
         let mut scanner = Scanner { text, at: 0 };
+        scanner.skip_blanks();
+        let start = scanner.at;
         let connections = selector(&mut scanner)?;
         scanner.skip_blanks();
         let action_at = scanner.at;
-        let action = action(&mut scanner)?;
+        let mut action = action(&mut scanner)?;
+        if action.is_of_listener() && connections != Selector::All {
+            let what = "no connections here: the kernel refuses without a word, so they cannot be \
+                        counted; accept-rst can be used instead";
+            return Err(scanner.expected_at(start, what));
+        }
         let place = place(&mut scanner, &action)?;
-        let is_at_connect = matches!(action, RuleAction::AcceptReset | RuleAction::AcceptSilent);
-        if place == RulePlace::Connect && !is_at_connect {
+        if place == RulePlace::Connect && !action.is_at_connect() {
             let what = "accept-rst or accept-silent, which happen at connect";
             return Err(scanner.expected_at(action_at, what));
         }
-        if matches!(action, RuleAction::SetLength(_))
-            && !matches!(place, RulePlace::Frame(_, FramePart::Byte(0)))
-        {
-            let what = "another action here: length needs @ frame N";
+        if action.is_of_a_frame() && !place.begins_frame() {
+            let what = "another action here: this one needs a frame, as @ frame N";
             return Err(scanner.expected_at(action_at, what));
         }
+        if matches!(action, RuleAction::DropFrames(_)) && !place.is_in_frame() {
+            let what = "another action here: frames are dropped @ frame N";
+            return Err(scanner.expected_at(action_at, what));
+        }
+        if let RuleAction::Refuse(time) | RuleAction::Ignore(time) = &mut action
+            && scanner.take_if("for")
+        {
+            *time = Some(scanner.positive_time()?);
+        }
+        let has_direction = !action.is_at_connect() && !action.is_of_listener();
         let direction = match scanner.peek() {
-            "up" if !is_at_connect => Some(Direction::Up),
-            "down" if !is_at_connect => Some(Direction::Down),
+            "up" if has_direction => Some(Direction::Up),
+            "down" if has_direction => Some(Direction::Down),
             _ => None,
         };
         if direction.is_some() {
@@ -215,8 +69,11 @@ impl Rule {
         }
         scanner.skip_blanks();
         if !scanner.rest().is_empty() {
-            let what = match direction {
-                None if !is_at_connect => "up, down or the end of the rule",
+            let what = match &action {
+                RuleAction::Refuse(None) | RuleAction::Ignore(None) => {
+                    "for TIME or the end of the rule"
+                }
+                _ if has_direction && direction.is_none() => "up, down or the end of the rule",
                 _ => "the end of the rule",
             };
             return Err(scanner.expected(what));
@@ -238,6 +95,24 @@ fn selector(scanner: &mut Scanner<'_>) -> Result<Selector, RuleError> {
             scanner.take();
             Selector::Every(scanner.number(1, "a number from 1")?)
         }
+        "from" => {
+            scanner.take();
+            // The colons of an address are no end of it, but the one after it is.
+            let word = scanner.peek_all();
+            let word = word.strip_suffix(':').unwrap_or(word);
+            let Some((network, bits)) = parse_network(word) else {
+                return Err(scanner.expected("an address and how many bits of it, as 10.0.0.0/8"));
+            };
+            scanner.at += word.len();
+            Selector::From(network, bits)
+        }
+        word if word.ends_with('%') => match parse_share(word) {
+            Some(share) => {
+                scanner.take();
+                Selector::Share(share)
+            }
+            None => return Err(scanner.expected("a share from 0.0001% to 100%")),
+        },
         word => {
             let (first, last) = word.split_once("..").unwrap_or((word, word));
             let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
@@ -256,98 +131,147 @@ fn selector(scanner: &mut Scanner<'_>) -> Result<Selector, RuleError> {
     }
 }
 
+/// An address, and how many of its bits count; all of them if that is not said.
+fn parse_network(word: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = word.split_once('/').map_or((word, None), |(it, bits)| (it, Some(bits)));
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+    (bits <= most).then_some((address, bits))
+}
+
+/// An action that is one word.
+fn simple_action(word: &str) -> Option<RuleAction> {
+    Some(match word {
+        "close" => RuleAction::Close,
+        "hold" => RuleAction::Hold,
+        "black-hole" => RuleAction::BlackHole,
+        "accept-rst" => RuleAction::AcceptReset,
+        "accept-silent" => RuleAction::AcceptSilent,
+        "refuse" => RuleAction::Refuse(None),
+        "ignore" => RuleAction::Ignore(None),
+        _ => return None,
+    })
+}
+
 fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
-    let known = match scanner.peek() {
-        "rst" => Some(RuleAction::Reset),
-        "close" => Some(RuleAction::Close),
-        "hold" => Some(RuleAction::Hold),
-        "black-hole" => Some(RuleAction::BlackHole),
-        "accept-rst" => Some(RuleAction::AcceptReset),
-        "accept-silent" => Some(RuleAction::AcceptSilent),
-        _ => None,
-    };
-    if let Some(known) = known {
+    let word = scanner.peek();
+    if let Some(action) = simple_action(word) {
         scanner.take();
-        return Ok(known);
+        return Ok(action);
     }
-    let second = |scanner: &mut Scanner<'_>, word: &str, action| match scanner.take_if(word) {
-        true => Ok(action),
-        false => Err(scanner.expected(word)),
-    };
-    match scanner.peek() {
-        "fin" => {
-            scanner.take();
-            second(scanner, "early", RuleAction::FinEarly)
+    let unknown = scanner.expected(format!("an action: {ACTIONS}"));
+    scanner.take();
+    match word {
+        "rst" => {
+            let sides = [("client", [true, false]), ("server", [false, true]), ("both", [true; 2])];
+            let named = sides.into_iter().find(|(name, _)| scanner.take_if(name));
+            Ok(named.map_or(RuleAction::Reset, |(_, sides)| RuleAction::ResetSides(sides)))
         }
-        "swallow" => {
-            scanner.take();
-            second(scanner, "fin", RuleAction::SwallowFin)
-        }
-        "stall" => {
-            scanner.take();
-            scanner.time().map(RuleAction::Stall)
-        }
+        "fin" => scanner.require("early").map(|()| RuleAction::FinEarly),
+        "swallow" => scanner.require("fin").map(|()| RuleAction::SwallowFin),
+        "stall" => scanner.time().map(RuleAction::Stall),
         "drop" => {
-            scanner.take();
-            let count = scanner.number(1, "how many bytes, from 1")?;
+            let count = scanner.number(1, "how many bytes or frames, from 1")?;
+            if scanner.take_if("frames") || scanner.take_if("frame") {
+                return Ok(RuleAction::DropFrames(count));
+            }
             match scanner.take_if("bytes") || scanner.take_if("byte") {
                 true => Ok(RuleAction::Drop(count)),
-                false => Err(scanner.expected("bytes")),
+                false => Err(scanner.expected("bytes or frames")),
             }
         }
         "flip" => {
-            scanner.take();
+            let what = "how many bits, from 1 to 8";
+            scanner.skip_blanks();
             let at = scanner.at;
-            let count = scanner.number(1, "how many bits, from 1 to 8")?;
+            let count = scanner.number(1, what)?;
             if count > 8 {
-                let mut scanner = Scanner { at, ..*scanner };
-                return Err(scanner.expected("how many bits, from 1 to 8"));
+                return Err(scanner.expected_at(at, what));
             }
-            match scanner.take_if("bits") || scanner.take_if("bit") {
-                true => Ok(RuleAction::Flip(count as u32)),
-                false => Err(scanner.expected("bits")),
+            scanner.require_plural("bit")?;
+            Ok(RuleAction::Flip(count as u32))
+        }
+        "length" => length(scanner),
+        "xor" => scanner.bytes().map(RuleAction::Xor),
+        "set" => scanner.bytes().map(RuleAction::Set),
+        "insert" => scanner.bytes().map(RuleAction::Insert),
+        "dup" => {
+            scanner.take_if("frame");
+            Ok(RuleAction::DuplicateFrame)
+        }
+        "swap" => {
+            scanner.take_if("frame");
+            Ok(RuleAction::SwapFrame)
+        }
+        "delay" => {
+            let time = scanner.positive_time()?;
+            Ok(RuleAction::Delay(time, scanner.jitter(time)?))
+        }
+        "rate" => scanner.rate().map(RuleAction::Rate),
+        "dribble" => {
+            let bytes = scanner.number(1, "how many bytes at once, from 1")?;
+            scanner.require("per")?;
+            Ok(RuleAction::Dribble(bytes, scanner.positive_time()?))
+        }
+        "split" => {
+            let first = scanner.number(1, "how many bytes by themselves, from 1")?;
+            if !scanner.take_if("every") {
+                return Ok(RuleAction::Split(first, first));
             }
+            let what = format!("of how many bytes, from {first}");
+            Ok(RuleAction::Split(first, scanner.number(first, &what)?))
         }
-        "length" => {
-            scanner.take();
-            match scanner.take_character('=') {
-                true => scanner.number(0, "what the length field says").map(RuleAction::SetLength),
-                false => Err(scanner.expected("= and what the length field says")),
-            }
+        "merge" => {
+            let bytes = scanner.number(1, "how many bytes at once, from 1")?;
+            scanner.require("within")?;
+            Ok(RuleAction::Merge(bytes, scanner.positive_time()?))
         }
-        "xor" => {
-            scanner.take();
-            scanner.bytes().map(RuleAction::Xor)
-        }
-        "set" => {
-            scanner.take();
-            scanner.bytes().map(RuleAction::Set)
-        }
-        "insert" => {
-            scanner.take();
-            scanner.bytes().map(RuleAction::Insert)
-        }
-        _ => Err(scanner.expected(format!("an action: {ACTIONS}"))),
+        "window" => scanner.number(1, "how many bytes, from 1").map(RuleAction::Window),
+        _ => Err(unknown),
+    }
+}
+
+/// What becomes of the length field of a frame.
+fn length(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
+    if scanner.take_character('=') {
+        return scanner.number(0, "what the length field says").map(RuleAction::SetLength);
+    }
+    let what = "how much, from 1";
+    let is_less = scanner.take_character('-');
+    if !is_less && !scanner.take_character('+') {
+        return Err(scanner.expected("=, + or - and a number"));
+    }
+    scanner.skip_blanks();
+    let at = scanner.at;
+    let by = i64::try_from(scanner.number(1, what)?);
+    match by {
+        Ok(by) => Ok(RuleAction::AddLength(if is_less { -by } else { by })),
+        Err(_) => Err(scanner.expected_at(at, what)),
     }
 }
 
 fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, RuleError> {
+    let zero = RulePlace::Time(std::time::Duration::ZERO);
     if !scanner.take_character('@') {
-        let is_at_connect = matches!(action, RuleAction::AcceptReset | RuleAction::AcceptSilent);
-        return match action.may_hold_from_the_start() {
-            true => Ok(RulePlace::Byte(0)),
-            false if is_at_connect => Err(scanner.expected("@ connect")),
-            false => Err(scanner.expected(format!("@ and a place: {PLACES}"))),
+        return match action {
+            action if action.may_hold_from_the_start() => Ok(RulePlace::Byte(0)),
+            action if action.is_of_listener() => Ok(zero),
+            action if action.is_at_connect() => Err(scanner.expected("@ connect")),
+            _ => Err(scanner.expected(format!("@ and a place: {PLACES}"))),
         };
     }
     match scanner.peek() {
+        "time" if action.is_of_listener() => {
+            scanner.take();
+            scanner.time().map(RulePlace::Time)
+        }
+        _ if action.is_of_listener() => Err(scanner.expected("time TIME")),
         "connect" => {
             scanner.take();
             Ok(RulePlace::Connect)
         }
-        _ if matches!(action, RuleAction::AcceptReset | RuleAction::AcceptSilent) => {
-            Err(scanner.expected("connect"))
-        }
+        _ if action.is_at_connect() => Err(scanner.expected("connect")),
         "byte" => {
             scanner.take();
             scanner.number(0, "how many bytes come before it, from 0").map(RulePlace::Byte)
@@ -356,6 +280,37 @@ fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, Ru
             scanner.take();
             let number = scanner.number(1, "the number of a frame, from 1")?;
             Ok(RulePlace::Frame(number, part(scanner)?))
+        }
+        "every" => {
+            scanner.take();
+            let step = scanner.number(1, "how many bytes or frames, from 1")?;
+            if scanner.take_if("frames") || scanner.take_if("frame") {
+                return Ok(RulePlace::EveryFrames(step));
+            }
+            match scanner.take_if("bytes") || scanner.take_if("byte") {
+                true => Ok(RulePlace::EveryBytes(step)),
+                false => Err(scanner.expected("bytes or frames")),
+            }
+        }
+        "random" => {
+            scanner.take();
+            let share = scanner.share()?;
+            scanner.require("per")?;
+            if scanner.take_if("frame") {
+                return Ok(RulePlace::RandomFrames(share));
+            }
+            match scanner.take_if("KiB") {
+                true => Ok(RulePlace::RandomBytes(share)),
+                false => Err(scanner.expected("frame or KiB")),
+            }
+        }
+        "time" => {
+            scanner.take();
+            scanner.time().map(RulePlace::Time)
+        }
+        "idle" => {
+            scanner.take();
+            scanner.positive_time().map(RulePlace::Idle)
         }
         "eof" => {
             scanner.take();

@@ -16,50 +16,107 @@ fn part() -> impl Strategy<Value = FramePart> {
     ]
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
-    let times = prop_oneof![0..5_000_000_000_u64, (0..5000_u64).prop_map(|ms| ms * 1_000_000)];
-    let action = prop_oneof![
+fn time() -> impl Strategy<Value = Duration> {
+    let nanoseconds =
+        prop_oneof![1..5_000_000_000_u64, (1..5000_u64).prop_map(|it| it * 1_000_000)];
+    nanoseconds.prop_map(Duration::from_nanos)
+}
+
+fn action() -> impl Strategy<Value = RuleAction> {
+    let sides = prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])];
+    let by = (1..=i64::MAX).prop_flat_map(|by| prop_oneof![Just(by), Just(-by)]);
+    let simple = prop_oneof![
         Just(RuleAction::Reset),
         Just(RuleAction::FinEarly),
         Just(RuleAction::Close),
-        times.prop_map(|ns| RuleAction::Stall(Duration::from_nanos(ns))),
         Just(RuleAction::Hold),
         Just(RuleAction::BlackHole),
+        Just(RuleAction::SwallowFin),
+        Just(RuleAction::DuplicateFrame),
+        Just(RuleAction::SwapFrame),
+        Just(RuleAction::AcceptReset),
+        Just(RuleAction::AcceptSilent),
+    ];
+    let changes = prop_oneof![
+        sides.prop_map(RuleAction::ResetSides),
         (1..100_u64).prop_map(RuleAction::Drop),
+        (1..100_u64).prop_map(RuleAction::DropFrames),
         (1..=8_u32).prop_map(RuleAction::Flip),
         bytes().prop_map(RuleAction::Xor),
         bytes().prop_map(RuleAction::Set),
         bytes().prop_map(RuleAction::Insert),
-        Just(RuleAction::SwallowFin),
         any::<u64>().prop_map(RuleAction::SetLength),
-        Just(RuleAction::AcceptReset),
-        Just(RuleAction::AcceptSilent),
+        by.prop_map(RuleAction::AddLength),
     ];
-    let place = prop_oneof![
+    let count = || 1..u64::MAX / 2;
+    let timing = prop_oneof![
+        time().prop_map(RuleAction::Stall),
+        (time(), time()).prop_map(|(one, other)| RuleAction::Delay(one.max(other), one.min(other))),
+        time().prop_map(|time| RuleAction::Delay(time, Duration::ZERO)),
+        count().prop_map(RuleAction::Rate),
+        (1..99_u64).prop_map(|thousands| RuleAction::Rate(thousands * 1000)),
+        (count(), time()).prop_map(|(bytes, per)| RuleAction::Dribble(bytes, per)),
+        (count(), 0..99_u64).prop_map(|(first, more)| RuleAction::Split(first, first + more)),
+        (count(), time()).prop_map(|(bytes, within)| RuleAction::Merge(bytes, within)),
+        count().prop_map(RuleAction::Window),
+        prop::option::of(time()).prop_map(RuleAction::Refuse),
+        prop::option::of(time()).prop_map(RuleAction::Ignore),
+    ];
+    prop_oneof![simple, changes, timing]
+}
+
+fn place() -> impl Strategy<Value = RulePlace> {
+    prop_oneof![
         any::<u64>().prop_map(RulePlace::Byte),
         bytes().prop_map(RulePlace::Match),
         Just(RulePlace::Byte(0)),
         (1..u64::MAX, part()).prop_map(|(number, part)| RulePlace::Frame(number, part)),
         Just(RulePlace::Eof),
+        (1..9_u64).prop_map(RulePlace::EveryBytes),
+        (1..9_u64).prop_map(RulePlace::EveryFrames),
+        (1..=1_000_000_u32).prop_map(RulePlace::RandomBytes),
+        (1..=1_000_000_u32).prop_map(RulePlace::RandomFrames),
+        time().prop_map(RulePlace::Time),
+        time().prop_map(RulePlace::Idle),
+    ]
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let network = prop_oneof![
+        (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(address, bits)| (IpAddr::from(address), bits)),
+        (any::<[u16; 8]>(), 0..=128_u8).prop_map(|(address, bits)| (IpAddr::from(address), bits)),
     ];
-    let direction = prop_oneof![Just(None), Just(Some(Direction::Up)), Just(Some(Direction::Down))];
-    let connections = prop_oneof![
+    prop_oneof![
         Just(Selector::All),
         (1..9_u64, 0..9_u64).prop_map(|(first, more)| Selector::Range(first, first + more)),
         (1..9_u64).prop_map(Selector::Every),
-    ];
-    (connections, action, place, direction).prop_map(|(connections, action, place, direction)| {
-        match action {
-            RuleAction::AcceptReset | RuleAction::AcceptSilent => {
-                Rule { connections, action, place: RulePlace::Connect, direction: None }
+        (1..=1_000_000_u32).prop_map(Selector::Share),
+        network.prop_map(|(address, bits)| Selector::From(address, bits)),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let direction = prop_oneof![Just(None), Just(Some(Direction::Up)), Just(Some(Direction::Down))];
+    (selector(), action(), place(), direction, time()).prop_map(
+        |(connections, action, place, direction, time)| {
+            let rule = Rule { connections, action, place, direction };
+            let place = RulePlace::Frame(7, FramePart::Byte(0));
+            match &rule.action {
+                action if action.is_at_connect() => {
+                    Rule { place: RulePlace::Connect, direction: None, ..rule }
+                }
+                action if action.is_of_listener() => {
+                    let (connections, place) = (Selector::All, RulePlace::Time(time));
+                    Rule { connections, place, direction: None, ..rule }
+                }
+                action if action.is_of_a_frame() && !rule.place.begins_frame() => {
+                    Rule { place, ..rule }
+                }
+                RuleAction::DropFrames(_) if !rule.place.is_in_frame() => Rule { place, ..rule },
+                _ => rule,
             }
-            action @ RuleAction::SetLength(_) => {
-                let place = RulePlace::Frame(7, FramePart::Byte(0));
-                Rule { connections, action, place, direction }
-            }
-            action => Rule { connections, action, place, direction },
-        }
-    })
+        },
+    )
 }
 
 proptest! {
@@ -103,6 +160,32 @@ fn rules_have_one_text() {
         ("rst @ frame 3 - 4 up", "rst @ frame 3 -4 up"),
         ("stall 1s @ frame 3 end", "stall 1s @ frame 3 end"),
         ("length=4294967295 @ frame 2 up", "length = 4294967295 @ frame 2 up"),
+        ("length +1 @ frame 2 up", "length + 1 @ frame 2 up"),
+        ("length - 4 @ every 3 frames", "length - 4 @ every 3 frames"),
+        ("rst both @ random 1.50% per frame", "rst both @ random 1.5% per frame"),
+        ("rst server @ random 0.0001% per KiB up", "rst server @ random 0.0001% per KiB up"),
+        ("dup frame @ frame 5 up", "dup frame @ frame 5 up"),
+        ("swap @ frame 5 start", "swap frame @ frame 5"),
+        ("drop 1 frame @ frame 5 byte 4 down", "drop 1 frame @ frame 5 byte 4 down"),
+        ("split 1 every 1 up", "split 1 every 1 up"),
+        ("split 3", "split 3 every 3"),
+        ("merge 65536 within 10ms down", "merge 65536 within 10ms down"),
+        ("rate 64kB/s down", "rate 64kB/s down"),
+        ("rate 64KiB/s @ byte 10", "rate 65536B/s @ byte 10"),
+        ("rate 1500000B/s", "rate 1500kB/s"),
+        ("delay 20ms ±5ms down", "delay 20ms ±5ms down"),
+        ("delay 20ms +-5ms down", "delay 20ms ±5ms down"),
+        ("dribble 1 per 100ms", "dribble 1 per 100ms"),
+        ("window 4096 up", "window 4096 up"),
+        ("black-hole @ time 3s", "black-hole @ time 3s"),
+        ("close @ idle 1500ms down", "close @ idle 1500ms down"),
+        ("insert \"x\" @ every 1 byte", "insert \"x\" @ every 1 byte"),
+        ("refuse @ time 0s for 2s", "refuse for 2s"),
+        ("ignore @ time 500ms", "ignore @ time 500ms"),
+        ("conn 25%: accept-silent @ connect", "conn 25%: accept-silent @ connect"),
+        ("conn from 10.0.0.0/8: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
+        ("conn from ::1: rst @ eof", "conn from ::1/128: rst @ eof"),
+        ("conn from ::1/128 : rst @ eof", "conn from ::1/128: rst @ eof"),
     ] {
         assert_eq!(Rule::parse(text).map(|rule| rule.to_string()), Ok(canonical.to_owned()));
     }
@@ -112,7 +195,7 @@ fn rules_have_one_text() {
 fn what_is_wrong_is_shown_with_a_caret() {
     for (text, at, expected) in [
         ("rst @ bite 7 down", 6, "a place: byte N"),
-        ("rts @ byte 7", 0, "an action: rst, fin early"),
+        ("rts @ byte 7", 0, "an action: rst [client|server|both], fin early"),
         ("rst @ byte -1", 11, "how many bytes come before it"),
         ("rst @ byte 7 sideways", 13, "up, down or the end of the rule"),
         ("rst @ byte 7 up down", 16, "the end of the rule"),
@@ -122,15 +205,35 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("rst @ frame 0", 12, "the number of a frame"),
         ("rst @ frame 1 middle", 14, "a part of the frame: byte N"),
         ("rst @ frame 1 -x", 15, "how many of the last bytes"),
-        ("length = 5 @ byte 3", 0, "another action here: length needs @ frame N"),
-        ("length 5 @ frame 3", 7, "= and what the length field says"),
+        ("length = 5 @ byte 3", 0, "another action here: this one needs a frame"),
+        ("swap frame @ frame 3 end", 0, "another action here: this one needs a frame"),
+        ("drop 2 frames @ byte 3", 0, "another action here: frames are dropped @ frame N"),
+        ("length 5 @ frame 3", 7, "=, + or - and a number"),
+        ("length + 9223372036854775808 @ frame 3", 9, "how much, from 1"),
+        ("conn 3: refuse for 2s", 0, "no connections here: the kernel refuses without a word"),
+        ("refuse @ byte 1", 9, "time TIME"),
+        ("refuse for 0s", 11, "a time above 0"),
+        ("refuse up", 7, "for TIME or the end of the rule"),
+        ("delay 5ms ±6ms", 10, "± and a time that is no longer than the delay"),
+        ("delay 0s", 6, "a time above 0"),
+        ("rate 64kB", 5, "bytes per second from 1B/s"),
+        ("rate 0B/s", 5, "bytes per second from 1B/s"),
+        ("split 0", 6, "how many bytes by themselves, from 1"),
+        ("split 3 every 2", 14, "of how many bytes, from 3"),
+        ("merge 10", 8, "within"),
+        ("rst @ every 3 lines", 14, "bytes or frames"),
+        ("rst @ random 0% per frame", 13, "a share from 0.0001% to 100%"),
+        ("rst @ random 101% per frame", 13, "a share from 0.0001% to 100%"),
+        ("rst @ random 1% per byte", 20, "frame or KiB"),
+        ("conn 0%: rst @ eof", 5, "a share from 0.0001% to 100%"),
+        ("conn from 10.0.0.0/33: rst @ eof", 10, "an address and how many bits of it"),
         ("accept-rst @ byte 1", 13, "connect"),
         ("conn 0: rst @ eof", 5, "connections: N, N..M"),
         ("conn 2..1: rst @ eof", 5, "connections: N, N..M"),
         ("conn 2 rst @ eof", 7, "a colon"),
         ("stall 2 @ byte 1", 6, "a time with its unit"),
         ("flip 9 bits @ byte 1", 5, "how many bits, from 1 to 8"),
-        ("drop 0 bytes @ byte 1", 5, "how many bytes, from 1"),
+        ("drop 0 bytes @ byte 1", 5, "how many bytes or frames, from 1"),
         ("set 0x123 @ byte 1", 4, "\"TEXT\" or 0xHEX"),
         ("rst @ match \"abc up", 12, "a closing quote"),
         ("rst @ match \"\" up", 12, "at least one byte"),
@@ -152,7 +255,7 @@ fn what_is_wrong_is_shown_with_a_caret() {
 fn connections_are_selected_by_their_numbers() {
     let selected = |text: &str| -> Vec<u64> {
         let rule = Rule::parse(&format!("conn {text}: hold")).expect("a rule");
-        (1..8).filter(|number| rule.connections.has(*number)).collect()
+        (1..8).filter(|number| rule.connections.has(who(*number, None), 3)).collect()
     };
     assert_eq!(selected("2"), [2]);
     assert_eq!(selected("2..4"), [2, 3, 4]);
@@ -160,18 +263,41 @@ fn connections_are_selected_by_their_numbers() {
     assert_eq!(selected("*").len(), 7);
 }
 
+fn who(connection: u64, address: Option<&str>) -> Who {
+    Who { connection, address: address.map(|it| it.parse().expect("an address")) }
+}
+
 #[test]
-fn random_bits_depend_on_the_seed_and_the_coordinates_alone() {
-    let bits = |seed, connection, direction| {
-        let rule = Rule::parse("flip 3 bits @ byte 1").expect("a rule");
-        let rules = Rules::new(vec![rule], seed);
-        match &rules.faults(connection, direction)[..] {
-            [RelayFault { action: FaultAction::Xor(bytes), .. }] => bytes[0],
-            other => panic!("not one: {other:?}"),
-        }
+fn connections_are_selected_by_where_they_come_from() {
+    let has = |network: &str, address: Option<&str>| {
+        let rule = Rule::parse(&format!("conn from {network}: hold")).expect("a rule");
+        rule.connections.has(who(1, address), 3)
     };
-    let all: Vec<u8> = (0..50).map(|seed| bits(seed, 1, Direction::Up)).collect();
-    assert!(all.iter().all(|bits| bits.count_ones() == 3), "{all:?}");
-    assert!(all.iter().any(|bits| *bits != all[0]), "{all:?}");
-    assert_eq!(bits(7, 3, Direction::Down), bits(7, 3, Direction::Down));
+    assert!(has("10.0.0.0/8", Some("10.200.3.4")) && !has("10.0.0.0/8", Some("11.0.0.1")));
+    assert!(has("0.0.0.0/0", Some("1.2.3.4")) && !has("0.0.0.0/0", Some("::1")));
+    assert!(has("127.0.0.1", Some("127.0.0.1")) && !has("127.0.0.1", Some("127.0.0.2")));
+    assert!(has("fe80::/10", Some("fe80::1")) && has("::/0", Some("::1")));
+    // A socket for both families says IPv4 addresses in this way.
+    assert!(has("127.0.0.0/8", Some("::ffff:127.0.0.1")));
+    assert!(!has("127.0.0.0/8", None));
+}
+
+#[test]
+fn choices_depend_on_the_seed_and_the_coordinates_alone() {
+    let fault = |text: &str, seed, connection, direction| {
+        let rules = Rules::new(vec![Rule::parse(text).expect("a rule")], seed);
+        rules.faults(who(connection, None), direction)
+    };
+    let flip = "flip 3 bits @ byte 1";
+    assert_eq!(fault(flip, 7, 3, Direction::Down), fault(flip, 7, 3, Direction::Down));
+    let others = [fault(flip, 8, 3, Direction::Down), fault(flip, 7, 4, Direction::Down)];
+    for other in others.iter().chain([&fault(flip, 7, 3, Direction::Up)]) {
+        assert_ne!(fault(flip, 7, 3, Direction::Down), *other);
+    }
+    let is_selected = |connection| {
+        let faults = fault("conn 25%: hold", 7, connection, Direction::Up);
+        !faults.is_empty()
+    };
+    let selected = (1..=4000).filter(|connection| is_selected(*connection)).count();
+    assert!((900..1100).contains(&selected), "{selected} of 4000");
 }
