@@ -7,7 +7,7 @@ use super::server::Server;
 use trust_testkit::program::{Finished, Home, Launch};
 
 /// Longest time for a run of the load; the longest one takes ten seconds.
-pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(120);
 
 /// `trustctl load` on that server with these flags, as one text, not yet started.
 pub(crate) fn load(home: &Home, server: &Server, flags: &str) -> Launch {
