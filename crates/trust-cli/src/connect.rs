@@ -210,8 +210,9 @@ impl Race {
                 continue;
             }
             if self.attempt(index, began) {
+                // Half of a share, so that the last ones have some time too.
                 let ahead = self.addresses.len() - self.begun;
-                let share = self.limit.end.map(|end| left(end) / (ahead as u32 + 1));
+                let share = self.limit.end.map(|end| left(end) / (2 * ahead as u32 + 1));
                 self.next = began + share.map_or(ATTEMPT_DELAY, |it| it.min(ATTEMPT_DELAY));
             }
         }
