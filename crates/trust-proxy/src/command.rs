@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use trust_cli::approach::Approach;
@@ -31,6 +32,7 @@ use crate::events::ProxyEvents;
 use crate::options::{ADJUST, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
 use crate::pairs::ProxyPair;
 use crate::rules::{self, Rule, Rules};
+use crate::trace::{self, Trace};
 
 const INTRODUCTION: &str = "\
 Relays between clients and a server, and logs how each connection lived and
@@ -120,9 +122,14 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     {
         return context.end(stopped);
     }
-    let rules = all_rules(context.matches, &options)?;
     let frames = frames(context.layers, &options)?;
+    let framing = frames.map(|frames| shown(&frames));
+    let rules = match &options.replay {
+        Some(path) => replayed(context.matches, path, framing.as_deref())?,
+        None => all_rules(context.matches, &options)?,
+    };
     check_against(&rules, &pairs, frames)?;
+    let mut trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let max_clients = allowed_clients(options.max_clients, context.log);
     let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
     let listening = pairs.iter().map(|pair| open(pair, refuses)).collect::<Result<Vec<_>, _>>()?;
@@ -150,17 +157,22 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         events.write_listening(own, &pair.upstream);
     }
     events.write_start(&addresses[0], pairs.len(), &rules, max_clients);
-    let relay = RelayLoop::new(config, listening, rules, &events, signals)
+    if let Some(trace) = &mut trace {
+        trace.write_start(&rules, framing);
+    }
+    let relay = RelayLoop::new(config, listening, rules, trace, &events, signals)
         .map_err(|error| loop_failed(&error))?;
     let ended = relay.run().map_err(|error| loop_failed(&error))?;
-    let RelayEnded { totals, rules, uptime, signal, listener_failed } = ended;
+    let RelayEnded { totals, rules, trace, uptime, signal, listener_failed } = ended;
     rules.unfired().for_each(|rule| events.write_unfired(rule));
     events.write_stop(&totals, uptime);
+    let traced = trace.map_or(Ok(()), |trace| trace.finish(&rules));
     if let Some(errno) = listener_failed {
         let name = error_map::errno_name(errno);
         let exit = error_map::find(errno, Operation::Accept).exit.unwrap_or(ExitCode::OsLimit);
         return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
     }
+    traced?;
     match exit_code(signal, totals.cut > 0) {
         ExitCode::Success if options.fail_if_unfired && rules.unfired().next().is_some() => {
             Ok(ExitCode::Negative)
@@ -181,6 +193,23 @@ fn all_rules(matches: &ArgMatches, options: &ProxyOptions) -> Result<Rules, Fail
         rules.extend(rules::read_file(path)?);
     }
     Ok(Rules::new(rules, options.seed.unwrap_or_else(random_seed)))
+}
+
+/// The rules of a trace.
+fn replayed(matches: &ArgMatches, path: &Path, framing: Option<&str>) -> Result<Rules, Failure> {
+    if matches.contains_id("fault") {
+        let message = "--replay and --fault cannot be used together: the trace has the rules";
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    trace::read(path, framing)
+}
+
+/// How frames are told apart, as a trace says it.
+fn shown(frames: &FrameFormat) -> String {
+    match frames {
+        FrameFormat::Length(format) => format.to_string(),
+        FrameFormat::Line => Framing::Line.to_string(),
+    }
 }
 
 /// How frames are told apart.

@@ -9,6 +9,7 @@ mod accepting;
 mod client;
 mod dial;
 mod dialling;
+mod fault_record;
 mod listener_state;
 mod sockets;
 
@@ -21,7 +22,6 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
-use socket2::SockRef;
 use trust_cli::service::{handle_hangup, note_signal};
 use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_cli::target::Target;
@@ -30,16 +30,18 @@ use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{Alarm, Clock, Questions};
 use trust_net::{Address, Event, Observer, socket};
 use trust_wire::Timestamp;
-use trust_wire::relay::{FrameFormat, RelayClose, RelaySide, RelayStep, RelayTurn};
+use trust_wire::relay::{FrameFormat, RelayClose, RelayIo, RelaySide, RelayStep, RelayTurn};
 
 use crate::engine::accepting::Listeners;
-use crate::engine::client::{RelayStage, RelayedClient};
+use crate::engine::client::{RelayStage, Relayed, RelayedClient};
+use crate::engine::fault_record::FaultRecord;
 use crate::engine::listener_state::StateSchedule;
 use crate::engine::sockets::RelaySockets;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
 use crate::options::ConnectFailure;
 use crate::resolver::Resolver;
 use crate::rules::{Direction, RuleAction, Rules};
+use crate::trace::Trace;
 
 /// Bytes received at once. What the receiver does not take of them is all that is held for it.
 const RECEIVE_LEN: usize = 64 * 1024;
@@ -100,6 +102,7 @@ pub(crate) struct ServiceSignals<'a> {
 pub(crate) struct RelayEnded {
     pub(crate) totals: RelayTotals,
     pub(crate) rules: Rules,
+    pub(crate) trace: Option<Trace>,
     pub(crate) uptime: Duration,
     /// The first signal that asked for an end.
     pub(crate) signal: Option<Signal>,
@@ -144,7 +147,7 @@ pub(crate) struct RelayLoop<'a> {
     signals: ServiceSignals<'a>,
     lifecycle: RelayLifecycle,
     totals: RelayTotals,
-    rules: Rules,
+    faults: FaultRecord<'a>,
     buffer: Box<[u8]>,
     now: Timestamp,
 }
@@ -205,6 +208,7 @@ impl<'a> RelayLoop<'a> {
         config: RelayConfig,
         pairs: Vec<ListeningPair>,
         rules: Rules,
+        trace: Option<Trace>,
         events: &'a ProxyEvents,
         signals: ServiceSignals<'a>,
     ) -> io::Result<RelayLoop<'a>> {
@@ -230,7 +234,7 @@ impl<'a> RelayLoop<'a> {
             signals,
             lifecycle: RelayLifecycle::Open,
             totals: RelayTotals::default(),
-            rules,
+            faults: FaultRecord { rules, trace, events },
             buffer: vec![0; RECEIVE_LEN].into(),
             now: clock.now(),
         })
@@ -272,8 +276,8 @@ impl<'a> RelayLoop<'a> {
         self.events.observe(&Event::DrainDone { drained, cut });
         let uptime = self.uptime();
         let (signal, listener_failed) = (self.signals.first, self.listeners.failed);
-        let RelayLoop { totals, rules, .. } = self;
-        Ok(RelayEnded { totals, rules, uptime, signal, listener_failed })
+        let RelayLoop { totals, faults: FaultRecord { rules, trace, .. }, .. } = self;
+        Ok(RelayEnded { totals, rules, trace, uptime, signal, listener_failed })
     }
 
     fn uptime(&self) -> Duration {
@@ -361,6 +365,13 @@ impl<'a> RelayLoop<'a> {
         let mut turn = RelayTurn::new(&mut client.readiness, RECEIVES_PER_TURN);
         let closed = loop {
             match turn.step(&mut relayed.relay, &mut sockets, &mut self.buffer) {
+                RelayStep::Sent(to, _) if self.faults.trace.is_some() => {
+                    if let Some(due) = relayed.relay.take_due(to) {
+                        let late = sockets.now().since(due);
+                        let sent = relayed.relay.delivery(to).sent;
+                        self.faults.trace_late(client.id, to, sent, late);
+                    }
+                }
                 RelayStep::Over => break None,
                 RelayStep::Unfinished => {
                     if !std::mem::replace(&mut client.is_queued, true) {
@@ -394,29 +405,25 @@ impl<'a> RelayLoop<'a> {
 
     /// Reports what rules have done to a client since the last turn.
     fn report_faults(&mut self, key: usize) {
-        let client = &mut self.clients.table[key];
-        let name = client.name();
-        let RelayStage::Relaying(relayed) = &mut client.stage else { return };
-        let sources = [Some(client.stream.as_fd()), relayed.upstream.as_ref().map(AsFd::as_fd)];
         for receiver in RelaySide::BOTH {
-            for fired in relayed.relay.take_fired(receiver) {
-                if let RuleAction::Window(bytes) = self.rules.action(fired.rule)
-                    && let Some(source) = sources[receiver.other().index()]
-                {
-                    // What the kernel takes on its own account. It has a least size, which is small
-                    // enough.
-                    let size = usize::try_from(*bytes).unwrap_or(usize::MAX);
-                    let _ = SockRef::from(&source).set_recv_buffer_size(size);
+            let client = &mut self.clients.table[key];
+            let RelayStage::Relaying(Relayed { relay, .. }) = &mut client.stage else { return };
+            let (fired, lost) = (relay.take_fired(receiver), relay.take_lost(receiver));
+            let is_full = relay.take_full(receiver);
+            let client = &self.clients.table[key];
+            let (name, direction) = (client.name(), Direction::towards(receiver));
+            let elapsed = self.now.since(client.began);
+            for fired in fired {
+                if let RuleAction::Window(bytes) = self.faults.rules.rule(fired.rule).action {
+                    client.bound_receive_buffer(receiver.other(), bytes);
                 }
-                let rule = self.rules.note_fired(fired.rule);
-                let place = (Direction::towards(receiver), fired);
-                self.events.write_fault(&name, &rule, Some(place));
+                self.faults.note(fired.rule, client, Some((direction, fired)), elapsed);
             }
-            if let Some(lost) = relayed.relay.take_lost(receiver) {
-                self.events.write_framing_lost(&name, Direction::towards(receiver), lost);
+            if let Some(lost) = lost {
+                self.events.write_framing_lost(&name, direction, lost);
             }
-            if relayed.relay.take_full(receiver) {
-                self.events.write_hold_full(&name, Direction::towards(receiver), self.config.hold);
+            if is_full {
+                self.events.write_hold_full(&name, direction, self.config.hold);
             }
         }
     }
@@ -427,6 +434,7 @@ impl<'a> RelayLoop<'a> {
         let client = self.clients.table.remove(key);
         let reports = client.reports(close);
         let lifetime = self.waiting.clock.now().since(client.began);
+        self.faults.trace_close(&client, reason, lifetime);
         let upstream = &self.listeners.pairs[client.pair].upstream;
         self.events.write_close(&client.name(), upstream, reason, &reports, lifetime);
         for (total, SideReport { bytes, .. }) in self.totals.bytes.iter_mut().zip(&reports) {

@@ -36,7 +36,7 @@ pub(crate) enum RelayReason {
 }
 
 impl RelayReason {
-    const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             RelayReason::Fin => "fin",
             RelayReason::ClientFailed => "client_failed",
@@ -192,14 +192,20 @@ impl ProxyEvents {
             .write();
     }
 
-    /// A rule has happened to a client: at a place of a direction, or at accept.
+    /// A rule has happened to a client: at a place of a direction, or at accept. `explicit` is the
+    /// rule that does the same without randomness.
     pub(crate) fn write_fault(
         &self,
         client: &ClientName,
         rule: &str,
+        explicit: Option<&str>,
         place: Option<(Direction, FiredFault)>,
     ) {
         let event = self.client_event(Level::Warn, "fault", client).field("rule", rule);
+        let event = match explicit {
+            Some(explicit) => event.field("explicit", explicit),
+            None => event,
+        };
         match place {
             None => event.write(),
             Some((direction, fired)) => {

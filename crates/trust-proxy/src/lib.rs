@@ -7,3 +7,4 @@ mod options;
 mod pairs;
 mod resolver;
 pub mod rules;
+mod trace;

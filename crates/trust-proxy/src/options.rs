@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trust_cli::exclusions::{Exclusion, not_zero};
+use trust_cli::exclusions::{Exclusion, When, not_zero};
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::listen_place::{LISTEN_PLACE, ListenPlace};
 use trust_cli::options;
@@ -36,6 +36,15 @@ options! {
         FAULTS faults: PathBuf, values::FILE;
         /// Seed of random choices in rules [default: random]
         SEED seed: u64, values::SEED;
+        /// File for what happened, as JSON lines
+        ///
+        /// The seed, the rules, each connection, and each fault with its place and what both sides
+        /// had then. Only its owner can read it.
+        TRACE trace: PathBuf, values::FILE;
+        /// Repeat the faults of a trace
+        ///
+        /// With its rules and its seed; what these left to chance happens where it did then.
+        REPLAY replay: PathBuf, values::FILE;
         /// Exit with 1 if a rule never happened
         ///
         /// A test that tested nothing should be visible. Without this, such rules are only
@@ -96,6 +105,8 @@ options! {
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(When::Given(&REPLAY), When::Given(&FAULTS), "the trace has the rules"),
+    Exclusion(When::Given(&REPLAY), When::Given(&SEED), "the trace has the seed"),
     Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
     Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
 ];

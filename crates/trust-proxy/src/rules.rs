@@ -15,7 +15,8 @@ use std::time::Duration;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::text_file::read_list;
 use trust_wire::relay::{
-    Chance, FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault, RelaySide, draw,
+    Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, RelayFault, RelaySide,
+    draw, flip_mask,
 };
 
 /// Longest text that `match` looks for, in bytes.
@@ -285,6 +286,38 @@ impl Rule {
         )
     }
 
+    /// Whether it leaves something to chance that a trace can say.
+    fn is_random(&self) -> bool {
+        matches!(self.connections, Selector::Share(_))
+            || matches!(self.place, RulePlace::RandomBytes(_) | RulePlace::RandomFrames(_))
+            || matches!(self.action, RuleAction::Flip(_))
+    }
+
+    /// Whether it happens at a time, and so not at the same place in every run.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(self.place, RulePlace::Time(_) | RulePlace::Idle(_))
+    }
+
+    /// What it did to a connection there, where its choices depend on the seed.
+    fn explicit(&self, connection: u64, at: Option<(Direction, FiredFault)>, seed: u64) -> Rule {
+        let mut rule = self.clone();
+        rule.connections = Selector::Range(connection, connection);
+        let Some((direction, FiredFault { position, frame, .. })) = at else { return rule };
+        rule.direction = Some(direction);
+        rule.place = match (&self.place, frame) {
+            (RulePlace::RandomFrames(_) | RulePlace::EveryFrames(_), Some((number, byte))) => {
+                RulePlace::Frame(number, FramePart::Byte(byte))
+            }
+            (RulePlace::RandomBytes(_) | RulePlace::EveryBytes(_), _) => RulePlace::Byte(position),
+            (place, _) => place.clone(),
+        };
+        if let RuleAction::Flip(bits) = self.action {
+            let seed = draw(seed, direction as u64);
+            rule.action = RuleAction::Xor(vec![flip_mask(bits, seed, position)]);
+        }
+        rule
+    }
+
     /// What it needs to know about frames that this format does not say, in words.
     pub fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
         let is_length = |action: &RuleAction| {
@@ -363,6 +396,8 @@ impl Rule {
 #[derive(Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
+    /// By which number the choices of each are drawn.
+    numbers: Vec<u64>,
     has_fired: Vec<bool>,
     seed: u64,
 }
@@ -370,7 +405,49 @@ pub struct Rules {
 impl Rules {
     /// These rules, of which none has happened.
     pub fn new(rules: Vec<Rule>, seed: u64) -> Rules {
-        Rules { has_fired: vec![false; rules.len()], rules, seed }
+        let numbers = (0..rules.len() as u64).collect();
+        Rules { has_fired: vec![false; rules.len()], numbers, rules, seed }
+    }
+
+    /// The rules of a run with their numbers, but in place of those that leave something to chance
+    /// what these did.
+    pub(crate) fn replay(rules: Vec<(u64, Rule)>, explicit: &[(u64, Rule)], seed: u64) -> Rules {
+        let mut replayed = Rules { seed, ..Rules::default() };
+        for (number, rule) in rules {
+            let is_random = rule.is_random();
+            let own = explicit.iter().filter(|(of, _)| is_random && *of == number);
+            let own = own.map(|(_, rule)| rule.clone());
+            for rule in own.chain((!is_random).then_some(rule)) {
+                if !is_random || !replayed.rules.contains(&rule) {
+                    replayed.rules.push(rule);
+                    replayed.numbers.push(number);
+                    replayed.has_fired.push(false);
+                }
+            }
+        }
+        replayed
+    }
+
+    /// By which number the choices of a rule are drawn.
+    pub(crate) fn number(&self, index: usize) -> u64 {
+        self.numbers[index]
+    }
+
+    /// The rule that does what this one did to a connection there, if it left that to chance.
+    pub(crate) fn explicit(
+        &self,
+        index: usize,
+        connection: u64,
+        at: Option<(Direction, FiredFault)>,
+    ) -> Option<Rule> {
+        let rule = &self.rules[index];
+        let seed = self.seed_of(index, connection);
+        rule.is_random().then(|| rule.explicit(connection, at, seed))
+    }
+
+    /// The rule of that number.
+    pub fn rule(&self, index: usize) -> &Rule {
+        &self.rules[index]
     }
 
     /// The seed of what rules leave open.
@@ -391,7 +468,7 @@ impl Rules {
 
     /// What the choices of a rule for a connection depend on.
     fn seed_of(&self, rule: usize, connection: u64) -> u64 {
-        draw(draw(self.seed, connection), rule as u64)
+        draw(draw(self.seed, connection), self.numbers[rule])
     }
 
     /// The rules for a connection, with their numbers and what their choices depend on.
@@ -413,11 +490,6 @@ impl Rules {
         let is_for = |rule: &Rule| rule.direction.is_none_or(|other| other == direction);
         let rules = self.of(who).filter(|(_, rule, _)| is_for(rule));
         rules.filter_map(|(number, rule, seed)| rule.fault(number, direction, seed)).collect()
-    }
-
-    /// What the rule of that number does.
-    pub fn action(&self, number: usize) -> &RuleAction {
-        &self.rules[number].action
     }
 
     /// Records that a rule has happened; its text.

@@ -21,7 +21,7 @@ use self::faults::{FaultFlow, Gate, HOLD_DEFAULT};
 
 pub use self::faults::{
     Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
-    draw,
+    draw, flip_mask,
 };
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 

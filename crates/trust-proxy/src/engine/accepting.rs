@@ -155,8 +155,7 @@ impl RelayLoop<'_> {
     /// Has clients refused, left waiting or accepted, as rules say for this time.
     pub(super) fn follow_listener_rules(&mut self) {
         while let Some(number) = self.schedule.take_begun(self.now) {
-            let rule = self.rules.note_fired(number);
-            self.events.write_listener_fault(&rule);
+            self.faults.note_listener(number, self.now.since(Timestamp::default()));
         }
         let state = self.schedule.at(self.now);
         if state == self.listeners.state {

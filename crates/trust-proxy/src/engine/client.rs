@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mio::event::Event;
 use mio::{Registry, Token};
+use socket2::SockRef;
 use trust_net::address::{Family, Peer};
 use trust_net::loop_parts::{Registered, note_event};
 use trust_net::socket;
@@ -15,6 +16,7 @@ use crate::engine::dial::Dial;
 use crate::engine::{INTEREST, end_socket, got};
 use crate::events::{ClientName, Got, SideReport};
 use crate::rules::Who;
+use crate::trace::SideSum;
 
 /// One client of the proxy.
 pub(super) struct RelayedClient {
@@ -190,18 +192,47 @@ impl RelayedClient {
             return if is_from_client { socket::unread(self.stream.as_fd()) } else { 0 };
         };
         let delivery = relayed.relay.delivery(side);
+        let unacknowledged = self.unacknowledged_by(side);
+        let unreceived = match relayed.relay.drops_all(side) {
+            true => 0,
+            false => self.socket(side.other()).map_or(0, socket::unread),
+        };
+        delivery.due - (delivery.sent - unacknowledged) + unreceived
+    }
+
+    /// Has the kernel take about so many bytes from a side on its own account. It has a least
+    /// number, which is small enough.
+    pub(super) fn bound_receive_buffer(&self, side: RelaySide, bytes: u64) {
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if let Some(socket) = self.socket(side) {
+            let _ = SockRef::from(&socket).set_recv_buffer_size(size);
+        }
+    }
+
+    /// What each side has now.
+    pub(super) fn sums(&self) -> [SideSum; 2] {
+        RelaySide::BOTH.map(|side| {
+            let RelayStage::Relaying(relayed) = &self.stage else { return SideSum::default() };
+            let forwarded = relayed.relay.delivery(side).sent;
+            SideSum {
+                received: self.received_from(side),
+                forwarded,
+                acknowledged: forwarded - self.unacknowledged_by(side),
+                held: relayed.relay.held(side).len() as u64,
+            }
+        })
+    }
+
+    /// How many of the bytes sent to a side it has not acknowledged.
+    fn unacknowledged_by(&self, side: RelaySide) -> u64 {
+        let RelayStage::Relaying(relayed) = &self.stage else { return 0 };
         let unacknowledged = match (self.family(side), self.socket(side)) {
             (Family::Ip, Some(socket)) => socket::unacknowledged(socket),
             _ => 0,
         };
         // A FIN counts as one byte.
         let fin = u64::from(relayed.relay.is_fin_sent(side));
-        let unacknowledged = unacknowledged.saturating_sub(fin).min(delivery.sent);
-        let unreceived = match relayed.relay.drops_all(side) {
-            true => 0,
-            false => self.socket(side.other()).map_or(0, socket::unread),
-        };
-        delivery.due - (delivery.sent - unacknowledged) + unreceived
+        unacknowledged.saturating_sub(fin).min(relayed.relay.delivery(side).sent)
     }
 
     /// Closes its sockets.

@@ -185,10 +185,11 @@ impl RelayLoop<'_> {
         let client = &mut self.clients.table[key];
         let is_client_gone = matches!(&client.stage, RelayStage::Dialling(it) if it.is_client_gone);
         self.events.write_connect(&client.name(), &address, local.as_ref(), took);
+        self.faults.trace_connect(client, &address, self.now.since(client.began));
         let mut relay = Relay::new(self.config.linger_timeout).with_hold(self.config.hold);
         let mut is_watched = self.config.frames.is_some();
         for direction in [Direction::Up, Direction::Down] {
-            let faults = self.rules.faults(client.who(), direction);
+            let faults = self.faults.rules.faults(client.who(), direction);
             is_watched |= !faults.is_empty();
             relay.arm(direction.receiver(), faults, self.config.frames);
         }
@@ -205,11 +206,11 @@ impl RelayLoop<'_> {
     /// to do.
     pub(super) fn is_faulted_at_connect(&mut self, key: usize) -> bool {
         let client = &self.clients.table[key];
-        let (who, name) = (client.who(), client.name());
-        let Some((number, action)) = self.rules.at_connect(who) else { return false };
+        let Some((number, action)) = self.faults.rules.at_connect(client.who()) else {
+            return false;
+        };
         let is_reset = *action == RuleAction::AcceptReset;
-        let rule = self.rules.note_fired(number);
-        self.events.write_fault(&name, &rule, None);
+        self.faults.note(number, client, None, Duration::ZERO);
         if is_reset {
             self.close(key, [RelayClose::Reset; 2], RelayReason::Fault);
         } else {

@@ -22,7 +22,9 @@ use self::pace::Pace;
 use self::search::Search;
 use self::timing::{Delay, Timing};
 
-pub use self::fault::{Chance, FaultAction, FaultPlace, FiredFault, FramePart, RelayFault, draw};
+pub use self::fault::{
+    Chance, FaultAction, FaultPlace, FiredFault, FramePart, RelayFault, draw, flip_mask,
+};
 pub(super) use self::timing::{Gate, HOLD_DEFAULT};
 
 pub use self::frames::{FrameFormat, LostFraming};
@@ -456,7 +458,7 @@ impl FaultFlow {
                 self.drop_before = self.drop_before.max(end);
             }
             FaultAction::Flip { bits, seed } => {
-                self.change(0, Box::new([random_bits(bits, draw(seed, position))]), true);
+                self.change(0, Box::new([flip_mask(bits, seed, position)]), true);
             }
             FaultAction::Xor(bytes) => self.change(0, bytes, true),
             FaultAction::Set(bytes) => self.change(0, bytes, false),
@@ -635,17 +637,6 @@ impl FaultFlow {
     pub(super) fn take_fired(&mut self) -> Vec<FiredFault> {
         core::mem::take(&mut self.fired)
     }
-}
-
-/// A byte with this many bits set.
-fn random_bits(count: u32, random: u64) -> u8 {
-    let mut bits = 0_u8;
-    let mut number = 0;
-    while bits.count_ones() < count.min(8) {
-        bits |= 1 << (draw(random, number) % 8);
-        number += 1;
-    }
-    bits
 }
 
 #[cfg(test)]

@@ -5,14 +5,9 @@ use std::net::TcpListener;
 use trust_testkit::event;
 use trust_testkit::files::Files;
 use trust_testkit::peer::Peer;
-use trust_testkit::program::{Finished, Home};
+use trust_testkit::program::Home;
 
-use crate::proxy::{Proxy, accept, upstream};
-
-fn refused(arguments: &[&str], code: i32) -> Finished {
-    let finished = Home::new().trustctl(["proxy"]).args(arguments).run();
-    finished.exits_with(code).complains_in_one_line()
-}
+use crate::proxy::{Proxy, accept, refused, upstream};
 
 #[test]
 fn a_port_alone_is_one_of_this_host_in_both_families() {

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::peer::Peer;
-use trust_testkit::program::{Home, Running};
+use trust_testkit::program::{Finished, Home, Running};
 
 /// A proxy that listens on a free port, killed and reaped when dropped.
 pub(crate) struct Proxy {
@@ -160,4 +160,11 @@ pub(crate) fn accept(listener: &TcpListener) -> Peer {
             }
         }
     }
+}
+
+/// A proxy that refuses these arguments with that exit code.
+#[track_caller]
+pub(crate) fn refused(arguments: &[&str], code: i32) -> Finished {
+    let finished = Home::new().trustctl(["proxy"]).args(arguments).run();
+    finished.exits_with(code).complains_in_one_line()
 }

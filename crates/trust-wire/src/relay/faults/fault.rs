@@ -62,6 +62,17 @@ impl Chance {
     }
 }
 
+/// Which bits of the byte at that place are inverted by [`FaultAction::Flip`].
+pub fn flip_mask(bits: u32, seed: u64, position: u64) -> u8 {
+    let random = draw(seed, position);
+    let (mut mask, mut number) = (0_u8, 0);
+    while mask.count_ones() < bits.min(8) {
+        mask |= 1 << (draw(random, number) % 8);
+        number += 1;
+    }
+    mask
+}
+
 /// A random number that depends on these two alone (SplitMix64: Steele, Lea, Flood: Fast splittable
 /// pseudorandom number generators, 2014).
 pub const fn draw(seed: u64, number: u64) -> u64 {

@@ -53,9 +53,9 @@ impl Pace {
         Pace::Rate { bytes, per: second, piece, lag, next: Timestamp::default() }
     }
 
-    /// So many bytes, from 1, each time so much time has passed.
+    /// So many bytes, from 1, each time so much time has passed since the last ones.
     pub(super) fn dribble(bytes: u64, per: Duration) -> Pace {
-        let lag = QUANTUM.min(per / 2);
+        let lag = Duration::ZERO;
         Pace::Rate { bytes, per, piece: bytes, lag, next: Timestamp::default() }
     }
 
@@ -97,7 +97,8 @@ impl Pace {
     pub(super) fn handle_sent(&mut self, count: u64, now: Timestamp) {
         match self {
             Pace::Rate { bytes, per, lag, next, .. } => {
-                // From when it was due, and not from when it was sent: lateness does not add up.
+                // From when it was due, and not from when it was sent: lateness does not add up if
+                // it is made up for.
                 let due = (*next).max(now.before(*lag));
                 *next = due + time_of(count, *bytes, *per);
             }

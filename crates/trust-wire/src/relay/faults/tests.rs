@@ -159,8 +159,8 @@ fn model(
                 FaultAction::Drop(count) => drop = drop.saturating_add(*count),
                 FaultAction::DropFrames(count) => drop_before = drop_before.max(number + count),
                 FaultAction::Flip { bits, seed } => {
-                    let bits = random_bits(*bits, draw(*seed, at as u64));
-                    changes.push([Some(Changed::Xor(bits))].into());
+                    let mask = flip_mask(*bits, *seed, at as u64);
+                    changes.push([Some(Changed::Xor(mask))].into());
                 }
                 FaultAction::Xor(bytes) => {
                     changes.push(bytes.iter().map(|it| Some(Changed::Xor(*it))).collect());

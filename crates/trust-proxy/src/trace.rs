@@ -1,0 +1,229 @@
+//! The trace: what happened in a run, as JSON lines, and its replay without randomness.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::report_file::ReportFile;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
+
+use crate::rules::{Rule, Rules};
+
+/// What the first line says of its form.
+const VERSION: u32 = 1;
+
+/// Longest line that is read, in bytes: a rule has at most a few kilobytes.
+const LINE_MAX: usize = 1 << 20;
+
+/// A line of a trace. Times count from accept in microseconds, but for the listener's faults: those
+/// from the start of the proxy.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "trace", rename_all = "snake_case")]
+pub(crate) enum TraceLine {
+    /// The first line.
+    Start {
+        version: u32,
+        seed: u64,
+        /// How frames are told apart.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        framing: Option<String>,
+        rules: Vec<TracedRule>,
+    },
+    /// The upstream of a client is there.
+    Connect { conn: u64, elapsed_us: u64, peer: String, upstream: String },
+    /// A rule has happened.
+    Fault(Box<TracedFault>),
+    /// What waited for a time was sent so long after that had come.
+    Late { conn: u64, direction: String, sent: u64, late_ns: u64 },
+    /// A connection is over.
+    Close { conn: u64, elapsed_us: u64, reason: String, client: SideSum, upstream: SideSum },
+    /// The last line, if the proxy was not killed.
+    End { unfired: Vec<String> },
+}
+
+/// A rule, and by which number its choices are drawn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TracedRule {
+    pub(crate) number: u64,
+    pub(crate) rule: String,
+}
+
+/// A rule that has happened.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TracedFault {
+    /// The number of the rule.
+    pub(crate) number: u64,
+    pub(crate) rule: String,
+    /// The rule that does the same without randomness, if this one has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) explicit: Option<String>,
+    /// Whether it happened at a time, and so not at the same place in every run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) timed: bool,
+    pub(crate) elapsed_us: u64,
+    /// `None`: it is a state of the listening sockets.
+    #[serde(flatten)]
+    pub(crate) at: Option<TracedPlace>,
+}
+
+/// Where a rule has happened.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TracedPlace {
+    pub(crate) conn: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) direction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) byte: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frame: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frame_byte: Option<u64>,
+    /// What each side had then.
+    pub(crate) client: SideSum,
+    pub(crate) upstream: SideSum,
+}
+
+/// What a side has, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SideSum {
+    /// What came from it.
+    pub(crate) received: u64,
+    /// What its kernel took for it.
+    pub(crate) forwarded: u64,
+    /// How much of that it has acknowledged (SIOCOUTQ); of a unix socket all.
+    pub(crate) acknowledged: u64,
+    /// What the proxy holds for it.
+    pub(crate) held: u64,
+}
+
+/// The file that a trace is written to, line by line.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// `None` once it could not be written.
+    file: Option<ReportFile>,
+    failure: Option<Failure>,
+}
+
+impl Trace {
+    /// A new trace; only its owner can read it, as it says who connects to whom.
+    ///
+    /// # Errors
+    ///
+    /// 73 if the file cannot be made.
+    pub(crate) fn create(path: &Path) -> Result<Trace, Failure> {
+        let refused = |error: std::io::Error| {
+            let message = format!("cannot create {}: {}", quoted(path), reason(&error));
+            Failure::new(ExitCode::CannotCreate, message)
+        };
+        let file = ReportFile::create(path).map_err(refused)?.streamed();
+        file.make_private().map_err(refused)?;
+        Ok(Trace { file: Some(file), failure: None })
+    }
+
+    /// Writes a line. The first failure ends the trace, and [`Trace::finish`] returns it.
+    pub(crate) fn write(&mut self, line: &TraceLine) {
+        let Some(file) = &mut self.file else { return };
+        let mut text = serde_json::to_vec(line).expect("such a line has a JSON form");
+        text.push(b'\n');
+        if let Err(error) = file.write_all(&text) {
+            self.failure = Some(file.failure(&error));
+            self.file = None;
+        }
+    }
+
+    /// Writes the first line.
+    pub(crate) fn write_start(&mut self, rules: &Rules, framing: Option<String>) {
+        let traced = |(index, rule): (usize, &Rule)| TracedRule {
+            number: rules.number(index),
+            rule: rule.to_string(),
+        };
+        let (version, seed) = (VERSION, rules.seed());
+        let rules = rules.iter().enumerate().map(traced).collect();
+        self.write(&TraceLine::Start { version, seed, framing, rules });
+    }
+
+    /// Writes the last line.
+    ///
+    /// # Errors
+    ///
+    /// 74 if not everything could be written.
+    pub(crate) fn finish(mut self, rules: &Rules) -> Result<(), Failure> {
+        let unfired = rules.unfired().map(ToString::to_string).collect();
+        self.write(&TraceLine::End { unfired });
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => self.file.map_or(Ok(()), ReportFile::finish),
+        }
+    }
+}
+
+/// Microseconds, as a trace says them.
+pub(crate) fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The rules of a trace, with what they left to chance decided as in its run.
+///
+/// # Errors
+///
+/// 74 if it cannot be read, 65 for a line that is none of a trace, 64 if frames are told apart in
+/// another way than in its run.
+pub(crate) fn read(path: &Path, framing: Option<&str>) -> Result<Rules, Failure> {
+    let unreadable = |error: &std::io::Error| {
+        Failure::new(ExitCode::Io, format!("cannot read {}: {}", quoted(path), reason(error)))
+    };
+    let mut lines = BufReader::new(File::open(path).map_err(|error| unreadable(&error))?);
+    let mut start = None;
+    let mut explicit: Vec<(u64, Rule)> = vec![];
+    for number in 1.. {
+        let mut line = vec![];
+        let most = LINE_MAX as u64;
+        let mut limited = std::io::Read::take(&mut lines, most);
+        let count = limited.read_until(b'\n', &mut line).map_err(|error| unreadable(&error))?;
+        // A killed run may have left a part of a line.
+        if count == 0 || line.last() != Some(&b'\n') && count < LINE_MAX {
+            break;
+        }
+        let place = format!("{}, line {number}", quoted(path));
+        let wrong = |what: &str| {
+            let message = format!("{place}: {what}: expected what trustctl proxy --trace writes");
+            Failure::new(ExitCode::DataError, message)
+        };
+        let parsed = serde_json::from_slice(&line).map_err(|_| wrong("not a line of a trace"))?;
+        let rule = |text: &str| {
+            Rule::parse(text).map_err(|error| error.failure(ExitCode::DataError, &place, text))
+        };
+        match parsed {
+            TraceLine::Start { version, .. } if version != VERSION => {
+                return Err(wrong(&format!("version {version} of a trace, not {VERSION}")));
+            }
+            TraceLine::Start { seed, framing, rules, .. } if number == 1 => {
+                let rules = rules.iter().map(|it| Ok((it.number, rule(&it.rule)?)));
+                start = Some((seed, framing, rules.collect::<Result<Vec<_>, Failure>>()?));
+            }
+            _ if start.is_none() => return Err(wrong("the first line is not that of a trace")),
+            TraceLine::Fault(fault) => {
+                if let Some(text) = &fault.explicit {
+                    explicit.push((fault.number, rule(text)?));
+                }
+            }
+            _ => {}
+        }
+    }
+    let Some((seed, traced_framing, rules)) = start else {
+        let message = format!("{} has no line of a trace", quoted(path));
+        return Err(Failure::new(ExitCode::DataError, message));
+    };
+    if traced_framing.as_deref() != framing {
+        let shown = |framing: Option<&str>| framing.unwrap_or("no frames").to_owned();
+        let (traced, given) = (shown(traced_framing.as_deref()), shown(framing));
+        let message =
+            format!("{} was made with {traced}: expected the same, not {given}", quoted(path));
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    Ok(Rules::replay(rules, &explicit, seed))
+}
