@@ -36,15 +36,6 @@ options! {
         FAULTS faults: PathBuf, values::FILE;
         /// Seed of random choices in rules [default: random]
         SEED seed: u64, values::SEED;
-        /// File for what happened, as JSON lines
-        ///
-        /// The seed, the rules, each connection, and each fault with its place and what both sides
-        /// had then. Only its owner can read it.
-        TRACE trace: PathBuf, values::FILE;
-        /// Repeat the faults of a trace
-        ///
-        /// With its rules and its seed; what these left to chance happens where it did then.
-        REPLAY replay: PathBuf, values::FILE;
         /// Exit with 1 if a rule never happened
         ///
         /// A test that tested nothing should be visible. Without this, such rules are only
@@ -71,6 +62,17 @@ options! {
         ///
         /// [default: what the descriptor limit allows, two for each client]
         MAX_CLIENTS max_clients: u64, values::COUNT;
+
+        rare "Trace"
+        /// File for what happened, as JSON lines
+        ///
+        /// The seed, the rules, each connection, and each fault with its place and what both sides
+        /// had then. Only its owner can read it.
+        TRACE trace: PathBuf, values::FILE;
+        /// Repeat the faults of a trace
+        ///
+        /// With its rules and its seed; what these left to chance happens where it did then.
+        REPLAY replay: PathBuf, values::FILE;
 
         rare "Delays"
         /// Most bytes held for a direction that are delayed
