@@ -139,7 +139,6 @@ enum RelayLifecycle {
 pub(crate) struct RelayLoop<'a> {
     waiting: LoopWait,
     listeners: Listeners,
-    schedule: StateSchedule,
     clients: Clients,
     resolver: Resolver,
     config: RelayConfig,
@@ -221,12 +220,11 @@ impl<'a> RelayLoop<'a> {
             let descriptor = descriptor.as_raw_fd();
             registry.register(&mut SourceFd(&descriptor), SIGNALS, Interest::READABLE)?;
         }
-        let listeners = Listeners::new(pairs, registry)?;
+        let listeners = Listeners::new(pairs, StateSchedule::of(&rules), registry)?;
         let clock = Clock::start();
         Ok(RelayLoop {
             waiting: LoopWait { poll, alarm, clock, questions: Questions::default() },
             listeners,
-            schedule: StateSchedule::of(&rules),
             clients: Clients::default(),
             resolver,
             config,
@@ -297,7 +295,7 @@ impl<'a> RelayLoop<'a> {
             RelayLifecycle::Open => Timestamp::NEVER,
         };
         let timers = self.clients.next_timer().min(self.waiting.questions.next()).min(cut_at);
-        let listeners = self.schedule.next(self.now).min(self.listeners.next_wake_up(self.now));
+        let listeners = self.listeners.next_wake_up(self.now);
         timers.min(listeners)
     }
 

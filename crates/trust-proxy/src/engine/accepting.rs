@@ -18,7 +18,7 @@ use trust_wire::{Readiness, Timestamp};
 use super::RelayLoop;
 use crate::engine::client::{RelayStage, RelayedClient};
 use crate::engine::dial::Dial;
-use crate::engine::listener_state::{ListenerState, ignore, refuse};
+use crate::engine::listener_state::{ListenerState, StateSchedule, ignore, refuse};
 use crate::engine::{FIRST_LISTENER, INTEREST, ListeningPair, token};
 
 /// Clients accepted before connections get their turn.
@@ -36,6 +36,7 @@ pub(super) struct Listeners {
     /// The errno with which one of them failed.
     pub(super) failed: Option<i32>,
     state: ListenerState,
+    schedule: StateSchedule,
     /// Connections of the proxy's own that keep others from being accepted.
     own: Vec<Socket>,
 }
@@ -59,7 +60,11 @@ struct PairListener {
 }
 
 impl Listeners {
-    pub(super) fn new(pairs: Vec<ListeningPair>, registry: &Registry) -> io::Result<Listeners> {
+    pub(super) fn new(
+        pairs: Vec<ListeningPair>,
+        schedule: StateSchedule,
+        registry: &Registry,
+    ) -> io::Result<Listeners> {
         let (mut sockets, mut upstreams) = (vec![], vec![]);
         for (pair, ListeningPair { sockets: own, upstream, known }) in pairs.into_iter().enumerate()
         {
@@ -74,7 +79,8 @@ impl Listeners {
             }
         }
         let (policy, state) = (AcceptPolicy::default(), ListenerState::Open);
-        Ok(Listeners { sockets, pairs: upstreams, policy, failed: None, state, own: vec![] })
+        let (pairs, own) = (upstreams, vec![]);
+        Ok(Listeners { sockets, pairs, policy, failed: None, state, schedule, own })
     }
 
     /// Whether clients are accepted.
@@ -134,13 +140,14 @@ impl Listeners {
         }
     }
 
-    /// When to try to accept again without being woken.
+    /// When to try to accept again, or to change the state, without being woken.
     pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
-        match self.policy.paused_until(now) {
+        let accepts = match self.policy.paused_until(now) {
             _ if !self.are_open() => Timestamp::NEVER,
             Timestamp::NEVER if self.sockets.iter().any(|listener| listener.is_ready) => now,
             paused_until => paused_until,
-        }
+        };
+        accepts.min(self.schedule.next(now))
     }
 
     pub(super) fn close(&mut self, registry: &Registry) {
@@ -154,10 +161,10 @@ impl Listeners {
 impl RelayLoop<'_> {
     /// Has clients refused, left waiting or accepted, as rules say for this time.
     pub(super) fn follow_listener_rules(&mut self) {
-        while let Some(number) = self.schedule.take_begun(self.now) {
+        while let Some(number) = self.listeners.schedule.take_begun(self.now) {
             self.faults.note_listener(number, self.now.since(Timestamp::default()));
         }
-        let state = self.schedule.at(self.now);
+        let state = self.listeners.schedule.at(self.now);
         if state == self.listeners.state {
             return;
         }

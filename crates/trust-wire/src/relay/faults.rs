@@ -18,7 +18,7 @@ mod timing;
 
 use self::frames::{FrameEvent, FrameTracker};
 use self::kept::{KeptFor, KeptFrame};
-use self::pace::Pace;
+use self::pace::SendPace;
 use self::search::Search;
 use self::timing::{Delay, Timing};
 
@@ -57,9 +57,6 @@ pub(super) struct FaultFlow {
     pub(super) timing: Timing,
     /// How many bytes are received at once at most.
     window: Option<u64>,
-    /// When the direction began, and when bytes last came.
-    began: Option<Timestamp>,
-    received: Timestamp,
 }
 
 /// Where faults are that have not happened.
@@ -475,16 +472,16 @@ impl FaultFlow {
             FaultAction::Delay { time, jitter, seed } => {
                 self.timing.add_delay(Delay { time, jitter, seed });
             }
-            FaultAction::Rate(bytes) => self.gate(Gate::Pace(Pace::rate(bytes))),
+            FaultAction::Rate(bytes) => self.gate(Gate::Pace(SendPace::rate(bytes))),
             FaultAction::Dribble { bytes, per } => {
-                self.gate(Gate::Pace(Pace::dribble(bytes, per)));
+                self.gate(Gate::Pace(SendPace::dribble(bytes, per)));
             }
             FaultAction::Split { first, every } => {
                 let start = self.output;
-                self.gate(Gate::Pace(Pace::Split { first, every, start }));
+                self.gate(Gate::Pace(SendPace::Split { first, every, start }));
             }
             FaultAction::Merge { bytes, within } => {
-                self.gate(Gate::Pace(Pace::Merge { bytes, within, since: None }));
+                self.gate(Gate::Pace(SendPace::Merge { bytes, within, since: None }));
             }
             FaultAction::Window(bytes) => self.window = Some(bytes),
         }
@@ -589,21 +586,20 @@ impl FaultFlow {
 
     /// Records that bytes come now.
     pub(super) fn note_received(&mut self) {
-        self.received = self.timing.now();
+        self.timing.note_received();
     }
 
     /// Does what happens at a time that has come.
     pub(super) fn handle_time(&mut self, now: Timestamp, output: &mut Vec<u8>) {
         self.timing.set_now(now);
-        let began = *self.began.get_or_insert(now);
-        self.received = self.received.max(began);
+        let began = self.timing.began();
         while let Some((time, ..)) = self.places.timed.first()
             && began + *time <= now
         {
             let (_, rule, action) = self.places.timed.remove(0);
             self.fire(rule, action, output);
         }
-        let received = self.received;
+        let received = self.timing.received();
         let is_due = |(time, ..): &mut (Duration, usize, FaultAction)| received + *time <= now;
         for (_, rule, action) in self.places.idle.extract_if(.., is_due).collect::<Vec<_>>() {
             self.fire(rule, action, output);
@@ -612,9 +608,9 @@ impl FaultFlow {
 
     /// When something happens next although no bytes come, after so many were sent.
     pub(super) fn deadline(&self, sent: u64) -> Timestamp {
-        let began = self.began.unwrap_or_default();
+        let (began, received) = (self.timing.began(), self.timing.received());
         let timed = self.places.timed.iter().map(|(time, ..)| began + *time);
-        let idle = self.places.idle.iter().map(|(time, ..)| self.received + *time);
+        let idle = self.places.idle.iter().map(|(time, ..)| received + *time);
         timed.chain(idle).fold(self.timing.deadline(sent), Timestamp::min)
     }
 

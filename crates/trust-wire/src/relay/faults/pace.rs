@@ -9,7 +9,7 @@ const QUANTUM: Duration = Duration::from_millis(1);
 
 /// Something that sends are measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::relay) enum Pace {
+pub(in crate::relay) enum SendPace {
     /// So many bytes in such a time, a piece at a time.
     Rate {
         bytes: u64,
@@ -29,7 +29,7 @@ pub(in crate::relay) enum Pace {
 
 /// What waits to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
+pub(super) struct Unsent {
     /// How many bytes were sent before.
     pub(super) sent: u64,
     /// How many can be sent but for the pace.
@@ -38,9 +38,9 @@ pub(super) struct Waiting {
     pub(super) may_grow: bool,
 }
 
-impl Pace {
+impl SendPace {
     /// So many bytes in each second, from 1.
-    pub(super) fn rate(bytes: u64) -> Pace {
+    pub(super) fn rate(bytes: u64) -> SendPace {
         let quantum = (bytes / 1000).max(1);
         // Half of a quantum at a time leaves the other half for a late wake-up. Of one byte there
         // is no half: there a late byte does not put off the next one, unless that is late too.
@@ -50,30 +50,30 @@ impl Pace {
             0 => QUANTUM.min(time_of(1, bytes, second)).saturating_sub(Duration::from_nanos(1)),
             left => time_of(left, bytes, second),
         };
-        Pace::Rate { bytes, per: second, piece, lag, next: Timestamp::default() }
+        SendPace::Rate { bytes, per: second, piece, lag, next: Timestamp::default() }
     }
 
     /// So many bytes, from 1, each time so much time has passed since the last ones.
-    pub(super) fn dribble(bytes: u64, per: Duration) -> Pace {
+    pub(super) fn dribble(bytes: u64, per: Duration) -> SendPace {
         let lag = Duration::ZERO;
-        Pace::Rate { bytes, per, piece: bytes, lag, next: Timestamp::default() }
+        SendPace::Rate { bytes, per, piece: bytes, lag, next: Timestamp::default() }
     }
 
     /// How many bytes can be sent now, and when more can if none can.
-    pub(super) fn allowed(&mut self, waiting: Waiting, now: Timestamp) -> (u64, Timestamp) {
+    pub(super) fn allowed(&mut self, waiting: Unsent, now: Timestamp) -> (u64, Timestamp) {
         match self {
-            Pace::Rate { next, .. } if now < *next => (0, *next),
-            Pace::Rate { piece, .. } => (*piece, Timestamp::NEVER),
-            Pace::Split { first, every, start } => {
+            SendPace::Rate { next, .. } if now < *next => (0, *next),
+            SendPace::Rate { piece, .. } => (*piece, Timestamp::NEVER),
+            SendPace::Split { first, every, start } => {
                 let into = (waiting.sent - *start) % *every;
                 let border = if into < *first { *first } else { *every };
                 (border - into, Timestamp::NEVER)
             }
-            Pace::Merge { since, .. } if waiting.len == 0 => {
+            SendPace::Merge { since, .. } if waiting.len == 0 => {
                 *since = None;
                 (0, Timestamp::NEVER)
             }
-            Pace::Merge { bytes, within, since } => {
+            SendPace::Merge { bytes, within, since } => {
                 let until = *since.get_or_insert(now) + *within;
                 if waiting.len >= *bytes || !waiting.may_grow || until <= now {
                     (*bytes, Timestamp::NEVER)
@@ -87,31 +87,31 @@ impl Pace {
     /// When the bytes were due that can be sent now.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match self {
-            Pace::Rate { next, .. } => Some(*next),
-            Pace::Merge { within, since, .. } => since.map(|since| since + *within),
-            Pace::Split { .. } => None,
+            SendPace::Rate { next, .. } => Some(*next),
+            SendPace::Merge { within, since, .. } => since.map(|since| since + *within),
+            SendPace::Split { .. } => None,
         }
     }
 
     /// Records that so many bytes were sent.
     pub(super) fn handle_sent(&mut self, count: u64, now: Timestamp) {
         match self {
-            Pace::Rate { bytes, per, lag, next, .. } => {
+            SendPace::Rate { bytes, per, lag, next, .. } => {
                 // From when it was due, and not from when it was sent: lateness does not add up if
                 // it is made up for.
                 let due = (*next).max(now.before(*lag));
                 *next = due + time_of(count, *bytes, *per);
             }
-            Pace::Split { .. } => {}
-            Pace::Merge { since, .. } => *since = None,
+            SendPace::Split { .. } => {}
+            SendPace::Merge { since, .. } => *since = None,
         }
     }
 
     /// How many bytes must be held for it.
     pub(super) fn room(&self) -> u64 {
         match self {
-            Pace::Merge { bytes, .. } => *bytes,
-            Pace::Rate { .. } | Pace::Split { .. } => 0,
+            SendPace::Merge { bytes, .. } => *bytes,
+            SendPace::Rate { .. } | SendPace::Split { .. } => 0,
         }
     }
 }

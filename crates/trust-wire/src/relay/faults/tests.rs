@@ -179,16 +179,20 @@ fn model(
                 FaultAction::AddLength(by) => keep(KeptFor::Length(*by)),
                 FaultAction::DuplicateFrame => keep(KeptFor::Duplicate),
                 FaultAction::SwapFrame => keep(KeptFor::Swap),
-                FaultAction::Rate(bytes) => gate(Gate::Pace(Pace::rate(*bytes))),
+                FaultAction::Rate(bytes) => gate(Gate::Pace(SendPace::rate(*bytes))),
                 FaultAction::Dribble { bytes, per } => {
-                    gate(Gate::Pace(Pace::dribble(*bytes, *per)));
+                    gate(Gate::Pace(SendPace::dribble(*bytes, *per)));
                 }
                 FaultAction::Split { first, every } => {
-                    gate(Gate::Pace(Pace::Split { first: *first, every: *every, start: place }));
+                    gate(Gate::Pace(SendPace::Split {
+                        first: *first,
+                        every: *every,
+                        start: place,
+                    }));
                 }
                 FaultAction::Merge { bytes, within } => {
                     let (bytes, within) = (*bytes, *within);
-                    gate(Gate::Pace(Pace::Merge { bytes, within, since: None }));
+                    gate(Gate::Pace(SendPace::Merge { bytes, within, since: None }));
                 }
                 FaultAction::Delay { .. } => unreachable!("it depends on the time"),
             }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fault::draw;
-use super::pace::{Pace, Waiting};
+use super::pace::{SendPace, Unsent};
 use crate::time::Timestamp;
 
 /// What is held for a side at most, unless the caller says otherwise.
@@ -27,7 +27,7 @@ pub(in crate::relay) enum Gate {
     Reset,
     ResetSides([bool; 2]),
     /// Opens at once; from there on bytes are sent at this pace.
-    Pace(Pace),
+    Pace(SendPace),
 }
 
 impl Gate {
@@ -42,7 +42,7 @@ impl Gate {
 pub(in crate::relay) struct Timing {
     /// Where the output waits, and for what: positions count its bytes from the start.
     pub(in crate::relay) gates: VecDeque<(u64, Gate)>,
-    paces: Vec<Pace>,
+    paces: Vec<SendPace>,
     delays: Vec<Delay>,
     /// Until when the last bytes are delayed.
     delayed_until: Timestamp,
@@ -52,6 +52,10 @@ pub(in crate::relay) struct Timing {
     more_at: Timestamp,
     /// The source has sent FIN.
     pub(in crate::relay) has_ended: bool,
+    /// When the direction began.
+    began: Option<Timestamp>,
+    /// When bytes last came.
+    received: Timestamp,
     now: Timestamp,
     /// When what is sent next was due.
     due: Option<Timestamp>,
@@ -97,6 +101,8 @@ impl Default for Timing {
             allowed: u64::MAX,
             more_at: Timestamp::NEVER,
             has_ended: false,
+            began: None,
+            received: Timestamp::default(),
             now: Timestamp::default(),
             due: None,
             hold: Hold { limit: HOLD_DEFAULT, is_full: false, is_news: false },
@@ -129,11 +135,23 @@ impl Timing {
         core::mem::take(&mut self.hold.is_news)
     }
 
-    pub(in crate::relay) fn now(&self) -> Timestamp {
-        self.now
+    /// When the direction began: when the time was first looked at.
+    pub(in crate::relay) fn began(&self) -> Timestamp {
+        self.began.unwrap_or_default()
+    }
+
+    /// When bytes last came, or the direction began.
+    pub(in crate::relay) fn received(&self) -> Timestamp {
+        self.received.max(self.began())
+    }
+
+    /// Records that bytes come now.
+    pub(in crate::relay) fn note_received(&mut self) {
+        self.received = self.now;
     }
 
     pub(in crate::relay) fn set_now(&mut self, now: Timestamp) {
+        self.began.get_or_insert(now);
         self.now = now;
     }
 
@@ -199,7 +217,7 @@ impl Timing {
         (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
         let ahead = self.gates.front().map(|(at, _)| at - sent);
         let len = ahead.map_or(held as u64, |ahead| ahead.min(held as u64));
-        let waiting = Waiting { sent, len, may_grow: ahead.is_none() && !self.has_ended };
+        let waiting = Unsent { sent, len, may_grow: ahead.is_none() && !self.has_ended };
         let now = self.now;
         for pace in &mut self.paces {
             let (allowed, more_at) = pace.allowed(waiting, now);
@@ -210,7 +228,7 @@ impl Timing {
             }
             self.allowed = self.allowed.min(allowed);
         }
-        let due = self.paces.iter().filter_map(Pace::due).max();
+        let due = self.paces.iter().filter_map(SendPace::due).max();
         self.due = if self.paces.is_empty() { self.due } else { due };
     }
 
@@ -276,7 +294,7 @@ impl Timing {
         if !self.delays.is_empty() {
             return self.hold.limit;
         }
-        let room = self.paces.iter().map(Pace::room).max().unwrap_or(0);
+        let room = self.paces.iter().map(SendPace::room).max().unwrap_or(0);
         usize::try_from(room).unwrap_or(usize::MAX).min(self.hold.limit)
     }
 }
