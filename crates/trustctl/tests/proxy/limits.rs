@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use trust_testkit::event;
 use trust_testkit::kernel;
 
@@ -128,4 +128,35 @@ fn without_descriptors_clients_wait_and_the_proxy_sleeps() {
     running.wait_for_event("limit_lowered", |_| true, trust_testkit::STEP_DEADLINE);
     running.signal(Signal::TERM);
     running.wait().exits_with(0);
+}
+
+/// Sets the soft limit of descriptors of a running proxy; `None`: to the hard one.
+#[track_caller]
+fn limit_descriptors(proxy: &Proxy, count: Option<u64>) {
+    let pid = Pid::from_raw(proxy.pid() as i32);
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: count.or(maximum), maximum };
+    prlimit(pid, Resource::Nofile, limit).expect("set a limit of a child");
+}
+
+#[test]
+fn a_client_waits_for_a_descriptor_for_its_upstream() {
+    let listener = upstream();
+    let proxy = Proxy::start(listener.local_addr().expect("an address"), &[]);
+    let descriptors = format!("/proc/{}/fd", proxy.pid());
+    let is_open = |number: &u64| fs::symlink_metadata(format!("{descriptors}/{number}")).is_ok();
+    let free = (0..).find(|number| !is_open(number)).expect("a free one");
+    // One more, which the client takes.
+    limit_descriptors(&proxy, Some(free + 1));
+    let mut client = proxy.client();
+    client.send(b"question");
+    let paused = proxy.event("accept_paused", |_| true);
+    assert_eq!(paused.text("errno_name"), "EMFILE", "{paused:?}");
+    limit_descriptors(&proxy, None);
+    let mut server = accept(&listener);
+    server.receives(b"question");
+    proxy.event("accept_resumed", |_| true);
+    drop((client, server));
+    let events = proxy.stop();
+    assert_eq!(event::named(&events, "upstream_failed").len(), 0);
 }
