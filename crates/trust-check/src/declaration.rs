@@ -133,16 +133,16 @@ fn copy_declaring(setup: &Setup, length: Option<u64>) -> Option<Declaration> {
 
 #[cfg(test)]
 mod tests {
+    use trust_cli::exchange_file::dialects::Dialect;
+
     use super::*;
-    use crate::exchange::dialects::Dialect;
-    use crate::exchange::file;
+    use crate::exchange::dialect;
     use crate::exchange::learned::Learned;
 
     /// The exchange of a dialect that declares a length.
     fn declaring(dialect: &str) -> Option<String> {
-        let text = Dialect::named(dialect).unwrap().text(None).unwrap();
-        let protocol = file::parse(text.as_bytes(), dialect, &|_| Err("no file".to_owned()));
-        let learned = Learned::new(protocol.unwrap());
+        let dialect = Dialect::named(dialect).unwrap();
+        let learned = Learned::new(dialect::protocol(dialect, None).unwrap());
         learned.declaring().map(|(exchange, _)| exchange.name().to_owned())
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use trust_cli::again::{said, shell_word};
+use trust_cli::exchange_file::dialects::Dialect;
 use trust_cli::exclusions::When::{Given, On};
 use trust_cli::exclusions::{Exclusion, not_zero};
 use trust_cli::exit_code::{ExitCode, Failure};
@@ -21,7 +22,7 @@ use trust_net::preface::ProxyPreface;
 
 use crate::case::{self, Case};
 use crate::cases;
-use crate::exchange::dialects::Dialect;
+use crate::exchange::dialect;
 use crate::exchange::escapes::{hex_request, text_request};
 use crate::exchange::file;
 use crate::exchange::protocol::Protocol;
@@ -308,7 +309,7 @@ impl CheckOptions {
             return Err(usage(&PATH, "it needs --dialect http".to_owned()));
         }
         if let Some(dialect) = self.dialect {
-            let protocol = dialect.protocol(self.path.as_deref());
+            let protocol = dialect::protocol(dialect, self.path.as_deref());
             return protocol.map(Some).map_err(|message| usage(&PATH, message));
         }
         if let Some(path) = &self.exchange {

@@ -17,6 +17,7 @@ pub mod error_map;
 pub mod event_line;
 pub mod event_log;
 pub mod event_text;
+pub mod exchange_file;
 pub mod exclusions;
 pub mod exit_code;
 pub mod foreign;

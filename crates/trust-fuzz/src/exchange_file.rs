@@ -3,11 +3,13 @@
 
 use std::collections::HashSet;
 
-use trust_check::exchange::escapes::{BadText, hex_request, parse_hex, text_request, unescape};
+use trust_check::exchange::escapes::{hex_request, text_request, unescape};
 use trust_check::exchange::file;
 use trust_check::exchange::pattern::Pattern;
 use trust_check::exchange::protocol::{Effect, Exchange, Instead, Protocol, Upgrade, Want};
 use trust_check::exchange::template::Template;
+use trust_cli::exchange_file::bad_text::BadText;
+use trust_cli::exchange_file::hex::parse_hex;
 
 use crate::oneline::check_line;
 

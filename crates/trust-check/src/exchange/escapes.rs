@@ -2,19 +2,12 @@
 
 use std::fmt::Write as _;
 
+use trust_cli::exchange_file::bad_text::BadText;
+use trust_cli::exchange_file::hex::{Pair, byte, pairs, parse_hex};
 use trust_cli::values::quoted;
 
 use super::pattern::Pattern;
 use super::template::Template;
-
-/// What is wrong with a text, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadText {
-    /// The offset of the mistake from the start of the text, in bytes; at most the text's length.
-    pub at: usize,
-    /// What it is: what is there, and what is expected instead.
-    pub message: String,
-}
 
 /// The bytes that a hexadecimal text wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,25 +16,6 @@ pub enum WantedBytes {
     Exact(Vec<u8>),
     /// What matches this: some are not known.
     Pattern(Pattern),
-}
-
-impl BadText {
-    /// The message with the column in the text, counted in characters from 1, and the line if the
-    /// text has several.
-    pub fn with_place(&self, text: &str) -> String {
-        let (line, column) = line_and_column(text, self.at);
-        let line = if text.contains('\n') { format!("line {line}, ") } else { String::new() };
-        format!("{line}column {column}: {}", self.message)
-    }
-}
-
-/// Line and column of an offset, both from 1. The column is in characters.
-pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let is_boundary = |offset: &usize| text.is_char_boundary(*offset);
-    let end = (0..=offset.min(text.len())).rev().find(is_boundary).unwrap_or(0);
-    let before = &text[..end];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (1 + before.matches('\n').count(), 1 + before[line_start..].chars().count())
 }
 
 /// The bytes of a text in which `\r`, `\n`, `\t`, `\0`, `\\` and `\xNN` stand for the usual ones.
@@ -59,7 +33,7 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 ///     wrong.with_place(r"PING\q"),
 ///     r"column 5: '\q': expected \r, \n, \t, \0, \\ or \xNN"
 /// );
-/// # Ok::<(), trust_check::exchange::escapes::BadText>(())
+/// # Ok::<(), trust_cli::exchange_file::bad_text::BadText>(())
 /// ```
 pub fn unescape(text: &str) -> Result<Vec<u8>, BadText> {
     let mut bytes = vec![];
@@ -117,23 +91,8 @@ fn not_empty(request: Template) -> Result<Template, String> {
     }
 }
 
-/// The bytes of hexadecimal digits, two a byte. Between bytes there may be white space.
-///
-/// # Errors
-///
-/// The first character that is none, or the first digit without another.
-pub fn parse_hex(text: &str) -> Result<Vec<u8>, BadText> {
-    let bytes = pairs(text).map(|pair| match pair? {
-        (_, Pair::Byte(byte)) => Ok(byte),
-        (at, Pair::Any | Pair::Rest) => {
-            let message = format!("'{}': expected hexadecimal digits", &text[at..at + 2]);
-            Err(BadText { at, message })
-        }
-    });
-    bytes.collect()
-}
-
-/// The same, and `??` for a byte that may be any, and `..` for any bytes, even none.
+/// The bytes of hexadecimal digits as in [`parse_hex`], and `??` for a byte that may be any, and
+/// `..` for any bytes, even none.
 ///
 /// # Errors
 ///
@@ -157,57 +116,6 @@ pub fn parse_wanted_hex(text: &str) -> Result<WantedBytes, BadText> {
     }
     let pattern = Pattern::parse(&source).map_err(|message| BadText { at: 0, message });
     pattern.map(WantedBytes::Pattern)
-}
-
-/// Two characters of a hexadecimal text.
-enum Pair {
-    Byte(u8),
-    /// `??`.
-    Any,
-    /// `..`.
-    Rest,
-}
-
-/// The pairs of a text, each with its offset.
-fn pairs(text: &str) -> impl Iterator<Item = Result<(usize, Pair), BadText>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let rest = text[at..].trim_ascii_start();
-        at = text.len() - rest.len();
-        let first = rest.chars().next()?;
-        let second = rest[first.len_utf8()..].chars().next().filter(|c| !c.is_ascii_whitespace());
-        let pair = match (first, second) {
-            ('?', Some('?')) => Pair::Any,
-            ('.', Some('.')) => Pair::Rest,
-            ('?' | '.', _) => {
-                let message = format!("a single '{first}': expected two");
-                return Some(Err(BadText { at, message }));
-            }
-            (first, None) if first.is_ascii_hexdigit() => {
-                let message = format!("a single digit '{first}': expected two for each byte");
-                return Some(Err(BadText { at, message }));
-            }
-            (first, second) => {
-                let is_wrong = |c: &char| !c.is_ascii_hexdigit();
-                let wrong = Some(first).filter(is_wrong).or(second.filter(is_wrong));
-                if let Some(wrong) = wrong {
-                    let at = at + usize::from(wrong != first);
-                    let message =
-                        format!("{}: expected hexadecimal digits", quoted(wrong.to_string()));
-                    return Some(Err(BadText { at, message }));
-                }
-                Pair::Byte(byte(rest.as_bytes()[0], rest.as_bytes()[1])?)
-            }
-        };
-        at += 2;
-        Some(Ok((at - 2, pair)))
-    })
-}
-
-/// The byte of two hexadecimal digits.
-fn byte(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 #[cfg(test)]
@@ -303,15 +211,6 @@ mod tests {
         }
         assert!(text_request(r"\z").unwrap_err().starts_with("column 1: "));
         assert!(hex_request("0g").unwrap_err().starts_with("column 2: "));
-    }
-
-    #[test]
-    fn lines_and_columns_count_characters_from_one() {
-        assert_eq!(line_and_column("", 0), (1, 1));
-        assert_eq!(line_and_column("äb\nü", 2), (1, 2));
-        assert_eq!(line_and_column("äb\nü", 4), (2, 1));
-        assert_eq!(line_and_column("äb\nü", 5), (2, 1), "in the middle of a character");
-        assert_eq!(line_and_column("äb\nü", 99), (2, 2));
     }
 
     proptest! {

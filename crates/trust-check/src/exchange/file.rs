@@ -77,9 +77,8 @@
 mod allow;
 mod effect;
 mod exchanges;
-mod fields;
 mod message;
-mod nearest;
+mod patterns;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -92,6 +91,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 use trust_cli::config_file::printable;
+use trust_cli::exchange_file::fields::{Fields, Mistake};
+use trust_cli::exchange_file::message_ends;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
@@ -99,7 +100,6 @@ use self::exchanges::{
     BEFORE_KEYS, EXCHANGE_KEYS, EXCHANGES_MAX, Exchanges, REFUSED_KEYS, ReadFile, SEND_KEYS,
     WANT_KEYS, check_names,
 };
-use self::fields::{Fields, Mistake};
 use self::message::Messages;
 use super::protocol::{Exchange, IdPlaces, Protocol, Want};
 
@@ -163,7 +163,7 @@ fn read_text(text: &str, file: &str, read_file: ReadFile<'_>) -> Result<Protocol
         Mistake::new(offset, message.join(", "))
     })?;
     let fields = Fields::new("", document.get_ref(), 0, KEYS)?;
-    let message = fields.table("message", message::KEYS)?;
+    let message = fields.table("message", message_ends::KEYS)?;
     let messages = message.as_ref().map(Messages::read).transpose()?.unwrap_or_default();
     let allow = allow::read(&fields)?;
 

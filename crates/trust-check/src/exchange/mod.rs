@@ -1,7 +1,7 @@
 //! Exchanges with a server of any protocol: what is sent, and what has to come back.
 
 pub mod body;
-pub mod dialects;
+pub mod dialect;
 pub mod difference;
 pub mod escapes;
 pub mod file;

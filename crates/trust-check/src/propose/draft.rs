@@ -351,10 +351,10 @@ pub(super) fn described(bytes: &[u8], is_secret: bool) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use trust_cli::exchange_file::dialects::DIALECTS;
 
     use super::*;
-    use crate::exchange::dialects::DIALECTS;
-    use crate::exchange::file;
+    use crate::exchange::{dialect, file};
 
     #[track_caller]
     fn read_again(draft: &Draft) -> Protocol {
@@ -366,9 +366,9 @@ mod tests {
 
     #[test]
     fn every_dialect_is_the_same_when_it_is_written_and_read_again() {
-        for dialect in DIALECTS {
-            let protocol = dialect.protocol(None).unwrap();
-            assert_eq!(read_again(&Draft::new(protocol.clone())), protocol, "{}", dialect.name);
+        for known in DIALECTS {
+            let protocol = dialect::protocol(known, None).unwrap();
+            assert_eq!(read_again(&Draft::new(protocol.clone())), protocol, "{}", known.name);
         }
     }
 

@@ -1,9 +1,9 @@
 //! `[allow]`: what a right server may do instead.
 
+use trust_cli::exchange_file::fields::{Fields, Mistake};
+use trust_cli::exchange_file::nearest::nearest;
 use trust_cli::values::quoted;
 
-use super::fields::{Fields, Mistake};
-use super::nearest::nearest;
 use super::one_line;
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};

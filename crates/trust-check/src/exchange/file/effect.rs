@@ -1,7 +1,8 @@
 //! `[effect]`: what changes the state of the server, and what shows it.
 
+use trust_cli::exchange_file::fields::{Fields, Mistake};
+
 use super::exchanges::{Exchanges, SEND_KEYS, no_send};
-use super::fields::{Fields, Mistake};
 use super::message::Messages;
 use super::{check_id, whole};
 use crate::exchange::protocol::Effect;

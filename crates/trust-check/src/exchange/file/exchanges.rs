@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use toml::de::DeValue;
+use trust_cli::exchange_file::fields::{Fields, Mistake, kind};
+use trust_cli::exchange_file::hex::parse_hex;
 use trust_cli::values::quoted;
 use trust_wire::MessageEnd;
 
-use super::fields::{Fields, Mistake, kind};
 use super::message::{NO_END, several};
+use super::patterns::PatternFields as _;
 use super::{FILES_BYTES_MAX, one_line};
-use crate::exchange::escapes::{WantedBytes, parse_hex, parse_wanted_hex};
+use crate::exchange::escapes::{WantedBytes, parse_wanted_hex};
 use crate::exchange::protocol::{Exchange, Want};
 use crate::exchange::template::Template;
 

@@ -1,8 +1,10 @@
 //! `[upgrade]`: a request after which the connection speaks another protocol.
 
+use trust_cli::exchange_file::fields::{Fields, Mistake};
+
 use super::exchanges::{Exchanges, SEND_KEYS, no_send};
-use super::fields::{Fields, Mistake};
 use super::one_line;
+use super::patterns::PatternFields as _;
 use crate::exchange::protocol::{Upgrade, UpgradeTo};
 
 const KEYS: &[&str] =

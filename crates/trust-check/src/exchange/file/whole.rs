@@ -1,11 +1,11 @@
 //! Whether what is sent, and what is wanted, are whole messages. Others would never be answered, or
 //! never come.
 
+use trust_cli::exchange_file::fields::{Fields, Mistake};
 use trust_cli::text::count;
 use trust_wire::Found;
 
 use super::exchanges::{SEND_KEYS, WANT_KEYS};
-use super::fields::{Fields, Mistake};
 use super::message::Messages;
 use crate::exchange::protocol::{Exchange, Want};
 

@@ -4,21 +4,20 @@ use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use trust_cli::values::quoted;
 
+use super::bad_text::{BadText, line_and_column};
 use super::nearest::nearest;
-use crate::exchange::escapes::{BadText, line_and_column};
-use crate::exchange::pattern::Pattern;
+use crate::values::quoted;
 
 /// The most patterns in a list.
 const TEXTS_MAX: usize = 100;
 
 /// A value of the file.
-pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+pub type Value<'a> = Spanned<DeValue<'a>>;
 
 /// An error, and where it is in the file.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub struct Mistake {
     /// Where the key or the value begins, in bytes from the start of the file.
     offset: usize,
     /// The key and its table, before the message; empty if the message has them.
@@ -30,12 +29,12 @@ pub(super) struct Mistake {
 
 impl Mistake {
     /// An error somewhere in what begins at this offset.
-    pub(super) fn new(offset: usize, message: String) -> Mistake {
+    pub fn new(offset: usize, message: String) -> Mistake {
         Mistake { offset, place: String::new(), message, inside: None }
     }
 
     /// One line with the place in the file, whose text is `document`.
-    pub(super) fn told(self, file: &str, document: &str) -> String {
+    pub fn told(self, file: &str, document: &str) -> String {
         let Mistake { offset, place, message, inside } = self;
         let (line, _) = line_and_column(document, offset);
         let Some((text, at)) = inside else { return format!("{file}:{line}: {place}{message}") };
@@ -69,7 +68,7 @@ fn offset_inside(document: &str, start: usize, text: &str, at: usize) -> Option<
 
 /// A table, whose keys are all known.
 #[derive(Clone, Debug)]
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     /// As messages name it: `[allow]`; empty for the top of the file.
     name: String,
     table: &'a DeTable<'a>,
@@ -78,7 +77,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Checks that each key is one of those.
-    pub(super) fn new(
+    pub fn new(
         name: &str,
         table: &'a DeTable<'a>,
         offset: usize,
@@ -101,22 +100,22 @@ impl<'a> Fields<'a> {
     }
 
     /// Where the table begins in the file.
-    pub(super) fn offset(&self) -> usize {
+    pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// Whether the key is there.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }
 
     /// The value of a key.
-    pub(super) fn value(&self, key: &str) -> Option<&'a Value<'a>> {
+    pub fn value(&self, key: &str) -> Option<&'a Value<'a>> {
         self.table.get(key)
     }
 
     /// The one of these keys that is there.
-    pub(super) fn one_of(&self, keys: &[&'static str]) -> Result<Option<&'static str>, Mistake> {
+    pub fn one_of(&self, keys: &[&'static str]) -> Result<Option<&'static str>, Mistake> {
         let mut found = keys.iter().filter(|key| self.has(key));
         match (found.next(), found.next()) {
             (Some(one), Some(other)) => {
@@ -128,7 +127,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A text.
-    pub(super) fn text(&self, key: &str, expected: &str) -> Result<Option<&'a str>, Mistake> {
+    pub fn text(&self, key: &str, expected: &str) -> Result<Option<&'a str>, Mistake> {
         let Some(value) = self.value(key) else { return Ok(None) };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(text)),
@@ -137,7 +136,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether something is so; not if the key is missing.
-    pub(super) fn flag(&self, key: &str) -> Result<bool, Mistake> {
+    pub fn flag(&self, key: &str) -> Result<bool, Mistake> {
         match self.value(key).map(Spanned::get_ref) {
             None => Ok(false),
             Some(DeValue::Boolean(flag)) => Ok(*flag),
@@ -148,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A key that is true or not there.
-    pub(super) fn only_true(&self, key: &str) -> Result<bool, Mistake> {
+    pub fn only_true(&self, key: &str) -> Result<bool, Mistake> {
         match self.flag(key)? {
             false if self.has(key) => {
                 Err(self.mistake(key, "false: expected true, or no such key"))
@@ -158,11 +157,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in this range.
-    pub(super) fn number(
-        &self,
-        key: &str,
-        range: RangeInclusive<i64>,
-    ) -> Result<Option<i64>, Mistake> {
+    pub fn number(&self, key: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Mistake> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let (shown, number) = match value.get_ref() {
             DeValue::Integer(number) => {
@@ -182,7 +177,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A table in this one.
-    pub(super) fn table(&self, key: &str, known: &[&str]) -> Result<Option<Fields<'a>>, Mistake> {
+    pub fn table(&self, key: &str, known: &[&str]) -> Result<Option<Fields<'a>>, Mistake> {
         let name = match self.name.trim_matches(['[', ']']) {
             "" => format!("[{key}]"),
             outer => format!("[{outer}.{key}]"),
@@ -195,7 +190,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The tables of an array, of which there are at most `max`.
-    pub(super) fn tables(
+    pub fn tables(
         &self,
         key: &str,
         known: &[&str],
@@ -216,19 +211,8 @@ impl<'a> Fields<'a> {
         tables.collect()
     }
 
-    /// A pattern.
-    pub(super) fn pattern(&self, key: &str) -> Result<Option<Pattern>, Mistake> {
-        let Some(text) = self.text(key, "a pattern")? else { return Ok(None) };
-        Pattern::parse(text).map(Some).map_err(|message| self.mistake(key, &*message))
-    }
-
-    /// The patterns of a list; none if the key is missing.
-    pub(super) fn patterns(&self, key: &str) -> Result<Vec<Pattern>, Mistake> {
-        self.list(key, "a list of patterns", Pattern::parse)
-    }
-
     /// What the texts of a list stand for; none if the key is missing.
-    fn list<T>(
+    pub fn list<T>(
         &self,
         key: &str,
         expected: &str,
@@ -254,7 +238,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The same for a list that is not empty, or one text alone.
-    pub(super) fn one_or_more<T>(
+    pub fn one_or_more<T>(
         &self,
         key: &str,
         expected: &str,
@@ -273,13 +257,13 @@ impl<'a> Fields<'a> {
     }
 
     /// That something is wrong with the value of a key, or that it is missing.
-    pub(super) fn mistake(&self, key: &str, what: impl AsRef<str>) -> Mistake {
+    pub fn mistake(&self, key: &str, what: impl AsRef<str>) -> Mistake {
         let offset = self.value(key).map_or(self.offset, |value| value.span().start);
         self.mistake_at(offset, key, what.as_ref())
     }
 
     /// The same inside of a text that is the value of a key.
-    pub(super) fn mistake_in_text(&self, key: &str, text: &str, error: BadText) -> Mistake {
+    pub fn mistake_in_text(&self, key: &str, text: &str, error: BadText) -> Mistake {
         Mistake { inside: Some((text.to_owned(), error.at)), ..self.mistake(key, error.message) }
     }
 
@@ -294,7 +278,7 @@ impl<'a> Fields<'a> {
 }
 
 /// What a value is, for people.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+pub fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",

@@ -7,7 +7,7 @@ const CHARACTERS_MAX: usize = 40;
 const CHARACTERS_PER_CHANGE: usize = 5;
 
 /// The known word that is most like this one, if any is like it.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(CHARACTERS_MAX + 1).collect();
     if !(2..=CHARACTERS_MAX).contains(&word.len()) {
         return None;

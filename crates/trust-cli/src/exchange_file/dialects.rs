@@ -3,8 +3,10 @@
 //! Each is a place to start from. Their exchanges only read, or use a key with the prefix
 //! `trustctl-check`.
 
-use super::file;
-use super::protocol::Protocol;
+use toml::de::{DeTable, DeValue};
+
+use super::fields::Fields;
+use super::message_ends::{KEYS, MessageEnds};
 
 /// An exchange file in the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,14 +83,18 @@ impl Dialect {
         Ok(self.with_path(if host.is_empty() { "localhost" } else { host }, path))
     }
 
-    /// The protocol that its text describes.
+    /// Where its messages end.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// As [`Dialect::text`]; the text itself has no mistakes.
-    pub fn protocol(&self, path: Option<&str>) -> Result<Protocol, String> {
-        let no_file = |_: &str| Err("a dialect has no files".to_owned());
-        file::parse(self.text(path)?.as_bytes(), self.name, &no_file)
+    /// Never: its text has no mistakes, which a test makes sure of.
+    pub fn message_ends(&self) -> MessageEnds {
+        let text = self.with_path("localhost", "/");
+        let document = DeTable::parse(&text).expect("a dialect is TOML");
+        let message = document.get_ref().get("message").map(|value| value.get_ref());
+        let Some(DeValue::Table(message)) = message else { return MessageEnds::default() };
+        let ends = Fields::new("[message]", message, 0, KEYS).and_then(|it| MessageEnds::read(&it));
+        ends.expect("a dialect has no mistakes")
     }
 
     fn with_path(&self, host: &str, path: &str) -> String {
@@ -102,30 +108,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_dialect_is_an_exchange_file_with_a_name_and_comments() {
+    fn every_dialect_has_a_name_and_comments_and_says_where_messages_end() {
         for dialect in DIALECTS {
-            let protocol = dialect.protocol(None).unwrap();
-            assert!(!protocol.name.is_empty() && !dialect.about.is_empty());
+            assert!(!dialect.about.is_empty());
             let text = dialect.text(None).unwrap();
             assert!(text.starts_with("# ") && text.ends_with('\n'), "{}", dialect.name);
             assert!(!text.contains(PATH) && !text.contains(HOST));
             assert_eq!(Dialect::named(dialect.name), Some(dialect));
+            let MessageEnds { request, answer, .. } = dialect.message_ends();
+            assert!(request.is_some() && answer.is_some(), "{}", dialect.name);
         }
         assert_eq!(Dialect::named("smpt"), None);
-    }
-
-    #[test]
-    fn a_path_and_a_host_are_put_into_the_requests() {
-        let http = Dialect::named("http").unwrap();
-        let get = |path| {
-            let protocol = http.protocol(path).unwrap();
-            String::from_utf8(protocol.exchanges[0].send.bytes(0)).unwrap()
-        };
-        assert!(get(None).starts_with("GET / HTTP/1.1\r\nHost: localhost\r\n"));
-        assert!(get(Some("/a\"\\?b={}")).starts_with("GET /a\"\\?b={} HTTP/1.1\r\n"));
-        let with_host = get(Some("example.org:8080/x/y"));
-        assert!(with_host.starts_with("GET /x/y HTTP/1.1\r\nHost: example.org:8080\r\n"));
-        assert!(get(Some("/{host}")).starts_with("GET /{host} HTTP/1.1\r\n"));
     }
 
     #[test]
