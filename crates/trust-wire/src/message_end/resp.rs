@@ -1,5 +1,7 @@
 //! The Redis serialization protocol, RESP2 and RESP3.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::Found;
@@ -11,13 +13,15 @@ const DEPTH_MAX: usize = 128;
 /// What ends a line, and the bytes of a string.
 const LINE_END: &[u8] = b"\r\n";
 
-/// The values inside an aggregate that are still to come.
+/// What is still to come inside a value.
 #[derive(Clone, Copy, Debug)]
 enum Missing {
-    /// This many.
+    /// This many values.
     Count(u64),
     /// Those before a `.` in the place of a value.
     Streamed,
+    /// The pieces of a streamed string, the last of which is empty.
+    Pieces,
 }
 
 /// What a `$`, `*` or the like says about its size.
@@ -27,6 +31,78 @@ enum Size {
     Known(u64),
     /// `?`: the end is marked.
     Streamed,
+}
+
+/// Bytes that a line counts, and after which comes CR LF.
+#[derive(Debug)]
+pub(super) struct CountedBytes {
+    pub(super) len: u64,
+    /// Where the digits of the count are.
+    field: Range<usize>,
+    /// Whether they are a whole bulk string.
+    is_bulk: bool,
+}
+
+/// How far a value has come, line by line.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// What is missing of each value that has begun and is not whole, the innermost last.
+    open: Vec<Missing>,
+}
+
+impl Default for Walk {
+    fn default() -> Walk {
+        Walk { open: vec![Missing::Count(1)] }
+    }
+}
+
+impl Walk {
+    /// Whether the value is whole.
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Moves past the next line of a value that is not whole; the bytes that it counts come next.
+    pub(super) fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<CountedBytes>, Found> {
+        let counted = match self.open.last_mut() {
+            None => return Ok(None),
+            Some(Missing::Pieces) => {
+                cursor.expect(b";")?;
+                let begin = cursor.at();
+                let len = cursor.number(10)?;
+                let field = begin..cursor.at();
+                cursor.expect(LINE_END)?;
+                if len > 0 {
+                    Some(CountedBytes { len, field, is_bulk: false })
+                } else {
+                    self.open.pop();
+                    None
+                }
+            }
+            Some(Missing::Streamed) if cursor.peek()? == b'.' => {
+                cursor.expect(b".\r\n")?;
+                self.open.pop();
+                None
+            }
+            Some(missing) => {
+                if let Missing::Count(count) = missing {
+                    *count -= 1;
+                }
+                let (counted, inside) = skip_head(cursor)?;
+                if let Some(inside) = inside {
+                    if self.open.len() > DEPTH_MAX && !matches!(inside, Missing::Pieces) {
+                        return Err(cursor.wrong_before());
+                    }
+                    self.open.push(inside);
+                }
+                counted
+            }
+        };
+        while let Some(Missing::Count(0)) = self.open.last() {
+            self.open.pop();
+        }
+        Ok(counted)
+    }
 }
 
 /// Where a whole request declares the length of its last bulk string.
@@ -51,39 +127,27 @@ fn skip_noting(
     if is_request && !is_type(cursor.peek()?) {
         return cursor.skip_through(b"\n");
     }
-    let mut open = [Missing::Count(1); DEPTH_MAX + 1];
-    let mut depth = 1;
-    while depth > 0 {
-        match &mut open[depth - 1] {
-            Missing::Count(0) => {
-                depth -= 1;
-                continue;
-            }
-            Missing::Count(count) => *count -= 1,
-            Missing::Streamed if cursor.peek()? == b'.' => {
-                cursor.expect(b".\r\n")?;
-                depth -= 1;
-                continue;
-            }
-            Missing::Streamed => {}
+    let mut walk = Walk::default();
+    while !walk.is_done() {
+        let Some(CountedBytes { len, field, is_bulk }) = walk.step(cursor)? else { continue };
+        let begin = cursor.at();
+        cursor.skip(len)?;
+        if is_bulk {
+            note(field, begin..cursor.at());
         }
-        if let Some(inside) = skip_head(cursor, note)? {
-            *open.get_mut(depth).ok_or(cursor.wrong_before())? = inside;
-            depth += 1;
-        }
+        cursor.expect(LINE_END)?;
     }
     Ok(())
 }
 
-fn is_type(byte: u8) -> bool {
+/// Whether a value can begin with this byte.
+pub(super) fn is_type(byte: u8) -> bool {
     b"+-:_,#($!=*~>%|".contains(&byte)
 }
 
-/// Moves past a value, or past the first line of an aggregate, and returns what is inside it.
-fn skip_head(
-    cursor: &mut Cursor<'_>,
-    note: &mut impl FnMut(Range<usize>, Range<usize>),
-) -> Result<Option<Missing>, Found> {
+/// Moves past the first line of a value, and returns the bytes that it counts, and what is inside
+/// the value.
+fn skip_head(cursor: &mut Cursor<'_>) -> Result<(Option<CountedBytes>, Option<Missing>), Found> {
     let kind = cursor.peek()?;
     if !is_type(kind) {
         return Err(cursor.wrong());
@@ -92,27 +156,18 @@ fn skip_head(
     if b"+-:_,#(".contains(&kind) {
         cursor.skip_text()?;
         cursor.expect(LINE_END)?;
-        return Ok(None);
+        return Ok((None, None));
     }
     let begin = cursor.at();
     let size = skip_size(cursor, kind)?;
     let field = begin..cursor.at() - LINE_END.len();
-    let inside = match (kind, size) {
-        (_, Size::Null) => None,
+    Ok(match (kind, size) {
+        (_, Size::Null) => (None, None),
         (b'$' | b'!' | b'=', Size::Known(len)) => {
-            let begin = cursor.at();
-            cursor.skip(len)?;
-            if kind == b'$' {
-                note(field, begin..cursor.at());
-            }
-            cursor.expect(LINE_END)?;
-            None
+            (Some(CountedBytes { len, field, is_bulk: kind == b'$' }), None)
         }
-        (b'$', Size::Streamed) => {
-            skip_pieces(cursor)?;
-            None
-        }
-        (_, Size::Streamed) => Some(Missing::Streamed),
+        (b'$', Size::Streamed) => (None, Some(Missing::Pieces)),
+        (_, Size::Streamed) => (None, Some(Missing::Streamed)),
         (_, Size::Known(count)) => {
             let values = match kind {
                 b'%' => count.checked_mul(2),
@@ -120,10 +175,9 @@ fn skip_head(
                 b'|' => count.checked_mul(2).and_then(|values| values.checked_add(1)),
                 _ => Some(count),
             };
-            Some(Missing::Count(values.ok_or(cursor.wrong_before())?))
+            (None, Some(Missing::Count(values.ok_or(cursor.wrong_before())?)))
         }
-    };
-    Ok(inside)
+    })
 }
 
 /// Moves past the size of a value of this kind and the end of its line.
@@ -141,20 +195,6 @@ fn skip_size(cursor: &mut Cursor<'_>, kind: u8) -> Result<Size, Found> {
     };
     cursor.expect(LINE_END)?;
     Ok(size)
-}
-
-/// Moves past the pieces of a streamed string. The last one is empty.
-fn skip_pieces(cursor: &mut Cursor<'_>) -> Result<(), Found> {
-    loop {
-        cursor.expect(b";")?;
-        let len = cursor.number(10)?;
-        cursor.expect(LINE_END)?;
-        if len == 0 {
-            return Ok(());
-        }
-        cursor.skip(len)?;
-        cursor.expect(LINE_END)?;
-    }
 }
 
 #[cfg(test)]
