@@ -39,9 +39,15 @@ pub fn run(data: &[u8]) {
         }
     }
     let rules = Rules::new(rules, 7);
-    for format in [None, Some(FrameFormat::Length(LengthFormat::U32_BE)), Some(FrameFormat::Line)] {
-        let whole = outcome(&rules, format, stream.chunks(stream.len().max(1)));
-        assert_eq!(outcome(&rules, format, stream.chunks(1)), whole);
+    let formats = [
+        FrameFormat::Length(LengthFormat::U32_BE),
+        FrameFormat::Line,
+        FrameFormat::Varint { offset: 1 },
+        FrameFormat::Resp { is_request: true },
+    ];
+    for format in [None].into_iter().chain(formats.map(Some)) {
+        let whole = outcome(&rules, format.clone(), stream.chunks(stream.len().max(1)));
+        assert_eq!(outcome(&rules, format.clone(), stream.chunks(1)), whole);
         assert_eq!(outcome(&rules, format, stream.chunks(7)), whole);
     }
 }

@@ -29,9 +29,10 @@ use trust_wire::relay::FrameFormat;
 
 use crate::engine::{ListeningPair, RelayConfig, RelayEnded, RelayLoop, ServiceSignals};
 use crate::events::ProxyEvents;
-use crate::options::{ADJUST, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
+use crate::frames::FrameFormats;
+use crate::options::{ADJUST, DIALECT, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
 use crate::pairs::ProxyPair;
-use crate::rules::{self, Rule, Rules};
+use crate::rules::{self, Direction, Rule, Rules};
 use crate::trace::{self, Trace};
 
 const INTRODUCTION: &str = "\
@@ -122,13 +123,12 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     {
         return context.end(stopped);
     }
-    let frames = frames(context.layers, &options)?;
-    let framing = frames.map(|frames| shown(&frames));
+    let (framing, frames) = frames(context.layers, &options)?.unzip();
     let rules = match &options.replay {
         Some(path) => replayed(context.matches, path, framing.as_deref())?,
         None => all_rules(context.matches, &options)?,
     };
-    check_against(&rules, &pairs, frames)?;
+    check_against(&rules, &pairs, frames.as_ref())?;
     let mut trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let max_clients = allowed_clients(options.max_clients, context.log);
     let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
@@ -204,16 +204,15 @@ fn replayed(matches: &ArgMatches, path: &Path, framing: Option<&str>) -> Result<
     trace::read(path, framing)
 }
 
-/// How frames are told apart, as a trace says it.
-fn shown(frames: &FrameFormat) -> String {
-    match frames {
-        FrameFormat::Length(format) => format.to_string(),
-        FrameFormat::Line => Framing::Line.to_string(),
+/// How frames are told apart, as a trace says it and as the relay needs it.
+fn frames(
+    layers: &Layers,
+    options: &ProxyOptions,
+) -> Result<Option<(String, FrameFormats)>, Failure> {
+    if let Some(formats) = &options.dialect {
+        let name = layers.text(&DIALECT).0.unwrap_or_default();
+        return Ok(Some((name.to_string_lossy().into_owned(), formats.clone())));
     }
-}
-
-/// How frames are told apart.
-fn frames(layers: &Layers, options: &ProxyOptions) -> Result<Option<FrameFormat>, Failure> {
     let Some(named) = options.framing else { return Ok(None) };
     let framing = framing::of_settings(
         layers,
@@ -221,11 +220,12 @@ fn frames(layers: &Layers, options: &ProxyOptions) -> Result<Option<FrameFormat>
         (&OFFSET, options.offset),
         (&ADJUST, options.adjust),
     )?;
-    Ok(match framing {
+    let format = match framing {
         Framing::Length(format) => Some(FrameFormat::Length(format)),
         Framing::Line => Some(FrameFormat::Line),
         Framing::Raw => None,
-    })
+    };
+    Ok(format.map(|format| (framing.to_string(), FrameFormats::same(format))))
 }
 
 /// Refuses rules that can never happen, or need a RST where there may be a unix socket, which has
@@ -233,13 +233,21 @@ fn frames(layers: &Layers, options: &ProxyOptions) -> Result<Option<FrameFormat>
 fn check_against(
     rules: &Rules,
     pairs: &[ProxyPair],
-    frames: Option<FrameFormat>,
+    frames: Option<&FrameFormats>,
 ) -> Result<(), Failure> {
-    let lacking = rules.iter().find_map(|rule| rule.lacks(frames).map(|what| (rule, what)));
-    if let Some((rule, what)) = lacking {
-        let flag = FRAMING.flag();
-        let message = format!("the rule '{rule}' needs {what}: expected {flag}, as {flag} u32be");
-        return Err(Failure::new(ExitCode::Usage, message));
+    for rule in rules.iter() {
+        let lacking = [Direction::Up, Direction::Down].into_iter().find_map(|direction| {
+            let format = frames.map(|formats| formats.towards(direction.receiver()));
+            rule.lacks(format).filter(|_| rule.is_for(direction))
+        });
+        if let Some(what) = lacking {
+            let (framing, dialect) = (FRAMING.flag(), DIALECT.flag());
+            let message = format!(
+                "the rule '{rule}' needs {what}: expected {framing}, as {framing} u32be, or a \
+                 fitting {dialect}"
+            );
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
     }
     let listens_on_unix = |pair: &&ProxyPair| matches!(pair.listen, ListenPlace::Unix(_));
     let of_listener = rules.iter().find(|rule| rule.action.is_of_listener());

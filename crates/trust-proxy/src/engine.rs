@@ -30,7 +30,7 @@ use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{Alarm, Clock, Questions};
 use trust_net::{Address, Event, Observer, socket};
 use trust_wire::Timestamp;
-use trust_wire::relay::{FrameFormat, RelayClose, RelayIo, RelaySide, RelayStep, RelayTurn};
+use trust_wire::relay::{RelayClose, RelayIo, RelaySide, RelayStep, RelayTurn};
 
 use crate::engine::accepting::Listeners;
 use crate::engine::client::{RelayStage, Relayed, RelayedClient};
@@ -38,6 +38,7 @@ use crate::engine::fault_record::FaultRecord;
 use crate::engine::listener_state::StateSchedule;
 use crate::engine::sockets::RelaySockets;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
+use crate::frames::FrameFormats;
 use crate::options::ConnectFailure;
 use crate::resolver::Resolver;
 use crate::rules::{Direction, RuleAction, Rules};
@@ -62,7 +63,7 @@ const FIRST_LISTENER: usize = usize::MAX - 4;
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
 /// How the proxy works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RelayConfig {
     /// Zero: no limit.
     pub(crate) connect_timeout: Duration,
@@ -73,7 +74,7 @@ pub(crate) struct RelayConfig {
     /// How many bytes may be held for a side that are delayed.
     pub(crate) hold: usize,
     /// How frames are told apart; `None`: there are none.
-    pub(crate) frames: Option<FrameFormat>,
+    pub(crate) frames: Option<FrameFormats>,
 }
 
 /// Where clients come, and the server for them.

@@ -3,6 +3,7 @@
 pub mod command;
 mod engine;
 mod events;
+mod frames;
 mod options;
 mod pairs;
 mod resolver;

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trust_cli::exclusions::{Exclusion, When, not_zero};
+use trust_cli::exclusions::When::Given;
+use trust_cli::exclusions::{Exclusion, not_zero};
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::listen_place::{LISTEN_PLACE, ListenPlace};
 use trust_cli::options;
 use trust_cli::settings::ValueKind;
 use trust_cli::target::Target;
 use trust_cli::values;
+
+use crate::frames::{self, FrameFormats};
 
 /// The word that calls it.
 pub(crate) const NAME: &str = "proxy";
@@ -93,6 +96,10 @@ options! {
         ///
         /// If the field counts something other than the bytes after it.
         ADJUST adjust: i64 = "0", framing::ADJUST;
+        /// Take the messages of this protocol for frames
+        ///
+        /// As in check --dialect, also http2 (its frames) and tls (its records).
+        DIALECT dialect: FrameFormats, frames::DIALECT;
 
         rare "Arguments as settings"
         /// Where to listen, in place of the first argument
@@ -107,11 +114,16 @@ options! {
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
-    Exclusion(When::Given(&REPLAY), When::Given(&FAULTS), "the trace has the rules"),
-    Exclusion(When::Given(&REPLAY), When::Given(&SEED), "the trace has the seed"),
+    Exclusion(Given(&REPLAY), Given(&FAULTS), "the trace has the rules"),
+    Exclusion(Given(&REPLAY), Given(&SEED), "the trace has the seed"),
     Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
     Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
+    Exclusion(Given(&DIALECT), Given(&FRAMING), OWN_FRAMES),
+    Exclusion(Given(&DIALECT), not_zero(&OFFSET), OWN_FRAMES),
+    Exclusion(Given(&DIALECT), not_zero(&ADJUST), OWN_FRAMES),
 ];
+
+const OWN_FRAMES: &str = "a dialect says where its messages end";
 
 /// A server to connect to, in one word.
 pub(crate) const UPSTREAM_WORD: ValueKind<Target> = ValueKind::of_parts(

@@ -318,20 +318,27 @@ impl Rule {
         rule
     }
 
-    /// What it needs to know about frames that this format does not say, in words.
-    pub fn lacks(&self, format: Option<FrameFormat>) -> Option<&'static str> {
-        let is_length = |action: &RuleAction| {
-            matches!(action, RuleAction::SetLength(_) | RuleAction::AddLength(_))
-        };
-        let needs_length = match &self.place {
-            RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)) => true,
-            place if place.is_in_frame() => is_length(&self.action),
-            _ => return None,
-        };
-        match format {
-            None => Some("frames"),
-            Some(FrameFormat::Line) if needs_length => Some("a length field"),
-            Some(_) => None,
+    /// Whether it is for that direction.
+    pub fn is_for(&self, direction: Direction) -> bool {
+        self.direction.is_none_or(|other| other == direction)
+    }
+
+    /// What it needs to know about the frames of a direction that this format does not say, in
+    /// words.
+    pub fn lacks(&self, format: Option<&FrameFormat>) -> Option<&'static str> {
+        if !self.place.is_in_frame() {
+            return None;
+        }
+        let Some(format) = format else { return Some("frames") };
+        let needs_header =
+            matches!(self.place, RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)));
+        let is_length = matches!(self.action, RuleAction::SetLength(_) | RuleAction::AddLength(_));
+        if needs_header && !format.has_header() {
+            Some("a length field")
+        } else if is_length && !format.has_length_field() {
+            Some("a length field of a fixed width")
+        } else {
+            None
         }
     }
 
@@ -487,8 +494,7 @@ impl Rules {
 
     /// What happens to a direction of a connection.
     pub fn faults(&self, who: Who, direction: Direction) -> Vec<RelayFault> {
-        let is_for = |rule: &Rule| rule.direction.is_none_or(|other| other == direction);
-        let rules = self.of(who).filter(|(_, rule, _)| is_for(rule));
+        let rules = self.of(who).filter(|(_, rule, _)| rule.is_for(direction));
         rules.filter_map(|(number, rule, seed)| rule.fault(number, direction, seed)).collect()
     }
 

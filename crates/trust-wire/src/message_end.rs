@@ -25,11 +25,13 @@ mod counted;
 mod cursor;
 mod declared;
 mod http;
+mod lines;
 mod resp;
 
 use alloc::vec::Vec;
 
 use self::cursor::Cursor;
+pub(crate) use self::lines::{AfterLine, Lines};
 use crate::{Format, LengthFormat};
 
 /// The most bytes of the length of [`MessageEnd::Varint`].
@@ -123,16 +125,31 @@ fn skip_frame(cursor: &mut Cursor<'_>, format: LengthFormat) -> Result<(), Found
 }
 
 fn skip_varint_frame(cursor: &mut Cursor<'_>, offset: u16) -> Result<(), Found> {
+    let len = skip_varint_header(cursor, offset)?;
+    cursor.skip(len)
+}
+
+/// Moves past the header, and returns the length that it declares.
+fn skip_varint_header(cursor: &mut Cursor<'_>, offset: u16) -> Result<u64, Found> {
     cursor.skip(offset.into())?;
     let mut len = 0;
     for place in 0..VARINT_LEN_MAX {
         let byte = cursor.byte()?;
         len |= u64::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
-            return cursor.skip(len);
+            return Ok(len);
         }
     }
     Err(cursor.wrong_before())
+}
+
+/// The length that a header of [`MessageEnd::Varint`] declares. `None` while it is incomplete, and
+/// an error if there is no such header.
+pub(crate) fn varint_length(header: &[u8], offset: u16) -> Option<Result<u64, ()>> {
+    match skip_varint_header(&mut Cursor::new(header), offset) {
+        Err(Found::More) => None,
+        declared => Some(declared.map_err(drop)),
+    }
 }
 
 #[cfg(test)]

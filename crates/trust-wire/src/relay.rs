@@ -20,8 +20,8 @@ mod turn;
 use self::faults::{FaultFlow, Gate, HOLD_DEFAULT};
 
 pub use self::faults::{
-    Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
-    draw, flip_mask,
+    Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FrameOpening, FramePart, LostFraming,
+    RelayFault, draw, flip_mask,
 };
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 

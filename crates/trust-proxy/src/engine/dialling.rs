@@ -191,7 +191,9 @@ impl RelayLoop<'_> {
         for direction in [Direction::Up, Direction::Down] {
             let faults = self.faults.rules.faults(client.who(), direction);
             is_watched |= !faults.is_empty();
-            relay.arm(direction.receiver(), faults, self.config.frames);
+            let receiver = direction.receiver();
+            let frames = self.config.frames.as_ref().map(|it| it.towards(receiver).clone());
+            relay.arm(receiver, faults, frames);
         }
         if is_client_gone {
             // Receiving will report it, after what came before.

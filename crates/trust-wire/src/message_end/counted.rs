@@ -40,7 +40,10 @@ fn skip_line(
 /// # Errors
 ///
 /// The place where a number must be and is not.
-fn count_of(line: &[u8], lines: &[CountedLine]) -> Result<Option<(u64, Range<usize>)>, usize> {
+pub(super) fn count_of(
+    line: &[u8],
+    lines: &[CountedLine],
+) -> Result<Option<(u64, Range<usize>)>, usize> {
     let first = words(line).next();
     let counted = first.and_then(|(_, first)| {
         lines.iter().find(|counted| counted.word.eq_ignore_ascii_case(first))

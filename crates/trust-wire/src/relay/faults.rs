@@ -27,7 +27,7 @@ pub use self::fault::{
 };
 pub(super) use self::timing::{Gate, HOLD_DEFAULT};
 
-pub use self::frames::{FrameFormat, LostFraming};
+pub use self::frames::{FrameFormat, FrameOpening, LostFraming};
 
 /// For how many bytes of a stream without frames one delay is drawn: an Ethernet frame carries
 /// about as many.
@@ -228,7 +228,9 @@ impl FaultFlow {
                 FrameEvent::Lost => {
                     self.places.in_frames.clear();
                     self.places.at_starts.clear();
-                    self.places.armed.retain(|armed| armed.frame.is_none());
+                    let lost = self.frames.as_ref().map_or(0, |frames| frames.number);
+                    let is_open = |armed: &Armed| armed.frame.is_none_or(|frame| frame < lost);
+                    self.places.armed.retain(is_open);
                     self.drop_before = 0;
                     self.release_all(output);
                 }

@@ -190,10 +190,8 @@ fn a_place_that_can_never_come_is_refused() {
         Home::new().trustctl(arguments).run().exits_with(64).complains_in_one_line().stderr
     };
     let told = refused(&["rst @ frame 7"]);
-    assert_eq!(
-        told,
-        "error: the rule 'rst @ frame 7' needs frames: expected --framing, as --framing u32be\n"
-    );
+    let expected = "expected --framing, as --framing u32be, or a fitting --dialect\n";
+    assert_eq!(told, format!("error: the rule 'rst @ frame 7' needs frames: {expected}"));
     let told = refused(&["rst @ frame 7 payload", "--framing", "line"]);
     assert!(told.contains("needs a length field"), "{told}");
 }

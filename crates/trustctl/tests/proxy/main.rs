@@ -3,6 +3,7 @@
 
 mod command;
 mod connecting;
+mod dialects;
 mod faults;
 mod limits;
 mod listener;

@@ -422,3 +422,18 @@ fn lines_are_frames_that_end_with_a_newline() {
     assert_eq!(output, b"one\n!t!wo\nthree");
     assert_eq!(flow.frames(), Some(2));
 }
+
+#[test]
+fn the_end_of_the_last_frame_is_a_place_also_if_none_follows() {
+    let end = FaultPlace::Frame { number: 1, part: FramePart::End };
+    let next = FaultPlace::Frame { number: 2, part: FramePart::Byte(0) };
+    let insert =
+        |rule, place| RelayFault { rule, place, action: FaultAction::Insert((*b"!").into()) };
+    let opening = FrameOpening::SingleBytes { refused: b'N', accepted: b"S" };
+    let format = FrameFormat::Opened(opening, LengthFormat::U32_BE);
+    let faults = vec![insert(0, end), insert(1, next)];
+    let (mut flow, mut output) = (FaultFlow::new(faults, Some(format)), vec![]);
+    flow.process(b"S\x16\x03", &mut output);
+    assert_eq!(output, b"S!\x16\x03");
+    assert_eq!(flow.take_lost(), Some(LostFraming { frame: 2, position: 1 }));
+}
