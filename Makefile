@@ -14,7 +14,7 @@ SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings struc
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
 	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
-	adversary fuzz fuzz-check bench instructions \
+	adversary fuzz fuzz-check bench accuracy instructions \
 	kubernetes prose check publish-check stress full
 
 help:
@@ -44,6 +44,7 @@ help:
 	@echo 'make fuzz              every fuzz target; TIME=60 seconds; needs cargo-fuzz and C++'
 	@echo 'make fuzz-check        builds the fuzz targets with warnings denied; needs a C++ compiler'
 	@echo 'make bench             echo servers and load testers side by side; BENCH=--help for options'
+	@echo 'make accuracy          how exact the times and rates of the proxy are'
 	@echo 'make instructions      instructions per echo, compared to those committed; needs valgrind'
 	@echo 'make kubernetes        checks the manifests in packaging/; needs python3 with venv'
 	@echo 'make stress            every suite RUNS=20 times, idle, busy and on one core; LANES=1,'
@@ -181,6 +182,12 @@ fuzz-check:
 bench:
 	$(CARGO) build --release --package trustctl --bin trustctl
 	$(CARGO) run --release --package trust-bench -- $(BENCH)
+
+# Takes a minute and a half, and wants a machine to itself. It writes the tables of docs/PROXY.md.
+accuracy:
+	$(CARGO) build --release --package trustctl --bin trustctl
+	$(CARGO) run --release --package trust-bench --bin trust-accuracy -- \
+		--document docs/PROXY.md
 
 # The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the
 # numbers anew.

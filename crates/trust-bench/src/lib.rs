@@ -2,6 +2,7 @@
 //! with `make bench`.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod churn;
 pub mod clients;
 pub mod goals;
