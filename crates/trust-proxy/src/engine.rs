@@ -29,8 +29,8 @@ use trust_net::address::Family;
 use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{Alarm, Clock, Questions};
 use trust_net::{Address, Event, Observer, socket};
-use trust_wire::Timestamp;
 use trust_wire::relay::{RelayClose, RelayIo, RelaySide, RelayStep, RelayTurn};
+use trust_wire::{During, Timestamp};
 
 use crate::engine::accepting::Listeners;
 use crate::engine::client::{RelayStage, Relayed, RelayedClient};
@@ -247,6 +247,7 @@ impl<'a> RelayLoop<'a> {
     pub(crate) fn run(mut self) -> io::Result<RelayEnded> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         self.follow_listener_rules();
+        self.follow_deadline();
         while !self.is_done() {
             self.wait(&mut events)?;
             self.handle_events(&events);
@@ -370,6 +371,10 @@ impl<'a> RelayLoop<'a> {
                         let sent = relayed.relay.delivery(to).sent;
                         self.faults.trace_late(client.id, to, sent, late);
                     }
+                }
+                RelayStep::Refused(to, During::Send) => {
+                    // From here on it is the receiver that is late.
+                    relayed.relay.take_due(to);
                 }
                 RelayStep::Over => break None,
                 RelayStep::Unfinished => {

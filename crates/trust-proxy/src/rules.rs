@@ -227,6 +227,17 @@ impl RuleAction {
 }
 
 impl RulePlace {
+    /// Whether there can be many of them.
+    const fn is_repeated(&self) -> bool {
+        matches!(
+            self,
+            RulePlace::EveryBytes(_)
+                | RulePlace::EveryFrames(_)
+                | RulePlace::RandomBytes(_)
+                | RulePlace::RandomFrames(_)
+        )
+    }
+
     /// Whether a frame begins there.
     const fn begins_frame(&self) -> bool {
         matches!(
@@ -425,11 +436,9 @@ impl Rules {
             let own = explicit.iter().filter(|(of, _)| is_random && *of == number);
             let own = own.map(|(_, rule)| rule.clone());
             for rule in own.chain((!is_random).then_some(rule)) {
-                if !is_random || !replayed.rules.contains(&rule) {
-                    replayed.rules.push(rule);
-                    replayed.numbers.push(number);
-                    replayed.has_fired.push(false);
-                }
+                replayed.rules.push(rule);
+                replayed.numbers.push(number);
+                replayed.has_fired.push(false);
             }
         }
         replayed

@@ -16,8 +16,9 @@ use crate::rules::{Rule, Rules};
 /// What the first line says of its form.
 const VERSION: u32 = 1;
 
-/// Longest line that is read, in bytes: a rule has at most a few kilobytes.
-const LINE_MAX: usize = 1 << 20;
+/// Longest line that is read, in bytes: the first one has all rules, and those of a long random run
+/// can be many.
+const LINE_MAX: usize = 64 << 20;
 
 /// A line of a trace. Times count from accept in microseconds, but for the listener's faults: those
 /// from the start of the proxy.

@@ -212,7 +212,8 @@ impl SideState {
     /// Whether a rule has it wait for a time to come.
     fn is_stalled(&self) -> bool {
         let (sent, held) = (self.delivery.sent, self.unsent().len());
-        self.faults.as_ref().is_some_and(|faults| faults.timing.is_waiting(sent, held))
+        self.sending == Sending::Open
+            && self.faults.as_ref().is_some_and(|faults| faults.timing.is_waiting(sent, held))
     }
 
     fn unsent(&self) -> &[u8] {
@@ -292,7 +293,12 @@ impl Relay {
         flow.timing.set_hold(self.hold);
         let side = self.side_mut(to);
         side.faults = Some(flow);
-        side.fault(|faults, held| faults.process(&[], held));
+        side.fault(|faults, held| {
+            // Otherwise it happens when the time is known.
+            if !faults.needs_time() {
+                faults.process(&[], held);
+            }
+        });
     }
 
     /// Whether as much is held for a side as may be; true once each time it comes to that.
@@ -420,7 +426,8 @@ impl Relay {
         }
         if let Some(faults) = &mut to.faults {
             faults.note_received();
-            if !faults.pass(bytes) {
+            // What is held goes first.
+            if to.held.len() > to.taken || !faults.pass(bytes) {
                 to.fault(|faults, held| faults.process(bytes, held));
                 return &[];
             }
@@ -491,6 +498,22 @@ impl Relay {
         faults.any(|faults| faults.needs_time())
     }
 
+    /// Does what happens when nothing has come for a while, once everything that has come was
+    /// received; whether there was such a thing.
+    pub fn handle_idle(&mut self, now: Timestamp) -> bool {
+        let mut has_happened = false;
+        for to in RelaySide::BOTH {
+            let side = self.side_mut(to);
+            let is_read = side.has_room();
+            if side.sending == Sending::Open {
+                side.fault(|faults, held| {
+                    has_happened |= faults.handle_idle(now, is_read, held);
+                });
+            }
+        }
+        has_happened
+    }
+
     /// Does what is due by now.
     pub fn handle_time(&mut self, now: Timestamp) {
         for to in RelaySide::BOTH {
@@ -513,6 +536,11 @@ impl Relay {
     /// Records that receiving from a side failed.
     pub fn handle_receive_error(&mut self, side: RelaySide, errno: i32, class: ErrnoClass) {
         self.handle_send_error(side, errno, class);
+        let to = self.side_mut(side.other());
+        if to.sending == Sending::Open {
+            // What came before it is passed on.
+            to.fault(|faults, held| faults.release_all(held));
+        }
         let side = self.side_mut(side);
         // The first error is the cause.
         if let Sending::Broken(errno, class) = side.sending {

@@ -91,6 +91,10 @@ impl Listeners {
     /// Changes what happens to those who connect. Those who have connected must have been accepted.
     fn change_to(&mut self, state: ListenerState) -> io::Result<()> {
         self.state = state;
+        if state != ListenerState::Open {
+            // The kernel has ended those that were not accepted.
+            self.own.clear();
+        }
         for listener in &mut self.sockets {
             let descriptor = listener.socket.as_fd();
             // Ends whatever was before.

@@ -203,7 +203,8 @@ impl RelayedClient {
     /// Has the kernel take about so many bytes from a side on its own account. It has a least
     /// number, which is small enough.
     pub(super) fn bound_receive_buffer(&self, side: RelaySide, bytes: u64) {
-        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // The kernel takes it as an int.
+        let size = bytes.min(i32::MAX as u64) as usize;
         if let Some(socket) = self.socket(side) {
             let _ = SockRef::from(&socket).set_recv_buffer_size(size);
         }

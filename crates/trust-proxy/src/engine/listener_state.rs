@@ -63,10 +63,10 @@ impl StateSchedule {
         states().next().unwrap_or(ListenerState::Open)
     }
 
-    /// A rule whose time has begun since the last call.
+    /// A rule whose time has begun since the last call, and is not over.
     pub(super) fn take_begun(&mut self, now: Timestamp) -> Option<usize> {
-        let has_begun = |window: &&mut StateWindow| window.from <= now && !window.has_begun;
-        let window = self.windows.iter_mut().find(has_begun)?;
+        let is_now = |window: &StateWindow| window.from <= now && now < window.until;
+        let window = self.windows.iter_mut().find(|it| is_now(it) && !it.has_begun)?;
         window.has_begun = true;
         Some(window.rule)
     }
@@ -88,7 +88,7 @@ pub(super) fn refuse(listener: BorrowedFd<'_>) -> io::Result<()> {
 /// accepted, and the connection that is returned does. Listening again ends that.
 pub(super) fn ignore(listener: BorrowedFd<'_>, address: SocketAddr) -> io::Result<Socket> {
     SockRef::from(&listener).listen(0)?;
-    let target = SocketAddr::new(reachable(address.ip()), address.port());
+    let target = reachable(address);
     let own = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
     own.set_nonblocking(true)?;
     match own.connect(&target.into()) {
@@ -97,11 +97,12 @@ pub(super) fn ignore(listener: BorrowedFd<'_>, address: SocketAddr) -> io::Resul
     }
 }
 
-/// An address of this host at which one reaches that which listens there.
-fn reachable(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        address => address,
+/// An address of this host at which one reaches that which listens there. One that is given stays
+/// as it is, with its scope.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
     }
 }

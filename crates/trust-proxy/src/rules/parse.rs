@@ -49,6 +49,10 @@ impl Rule {
             let what = "another action here: this one needs a frame, as @ frame N";
             return Err(scanner.expected_at(action_at, what));
         }
+        if action.is_of_timing() && place.is_repeated() {
+            let what = "another action here: this one holds from one place on";
+            return Err(scanner.expected_at(action_at, what));
+        }
         if matches!(action, RuleAction::DropFrames(_)) && !place.is_in_frame() {
             let what = "another action here: frames are dropped @ frame N";
             return Err(scanner.expected_at(action_at, what));
@@ -99,8 +103,10 @@ fn selector(scanner: &mut Scanner<'_>) -> Result<Selector, RuleError> {
             scanner.take();
             // The colons of an address are no end of it, but the one after it is.
             let word = scanner.peek_all();
-            let word = word.strip_suffix(':').unwrap_or(word);
-            let Some((network, bits)) = parse_network(word) else {
+            let words = [scanner.peek(), word.strip_suffix(':').unwrap_or(word)];
+            let parsed =
+                words.into_iter().find_map(|it| parse_network(it).map(|found| (it, found)));
+            let Some((word, (network, bits))) = parsed else {
                 return Err(scanner.expected("an address and how many bits of it, as 10.0.0.0/8"));
             };
             scanner.at += word.len();
@@ -136,8 +142,13 @@ fn parse_network(word: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = word.split_once('/').map_or((word, None), |(it, bits)| (it, Some(bits)));
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
-    (bits <= most).then_some((address, bits))
+    let bits: u8 = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+    let found = (bits <= most).then_some((address, bits))?;
+    // An IPv4 address in IPv6 is that address.
+    match (address.to_canonical(), bits.checked_sub(96)) {
+        (canonical @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => Some((canonical, bits)),
+        _ => Some(found),
+    }
 }
 
 /// An action that is one word.

@@ -84,7 +84,9 @@ fn place() -> impl Strategy<Value = RulePlace> {
 fn selector() -> impl Strategy<Value = Selector> {
     let network = prop_oneof![
         (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(address, bits)| (IpAddr::from(address), bits)),
-        (any::<[u16; 8]>(), 0..=128_u8).prop_map(|(address, bits)| (IpAddr::from(address), bits)),
+        (any::<[u16; 7]>(), 0..=128_u8).prop_map(|([a, b, c, d, e, f, g], bits)| {
+            (IpAddr::from([0xfe80, a, b, c, d, e, f, g]), bits)
+        }),
     ];
     prop_oneof![
         Just(Selector::All),
@@ -111,6 +113,9 @@ fn rule() -> impl Strategy<Value = Rule> {
                 }
                 action if action.is_of_a_frame() && !rule.place.begins_frame() => {
                     Rule { place, ..rule }
+                }
+                action if action.is_of_timing() && rule.place.is_repeated() => {
+                    Rule { place: RulePlace::Byte(0), ..rule }
                 }
                 RuleAction::DropFrames(_) if !rule.place.is_in_frame() => Rule { place, ..rule },
                 _ => rule,
@@ -184,6 +189,8 @@ fn rules_have_one_text() {
         ("ignore @ time 500ms", "ignore @ time 500ms"),
         ("conn 25%: accept-silent @ connect", "conn 25%: accept-silent @ connect"),
         ("conn from 10.0.0.0/8: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
+        ("conn from 10.0.0.0/8:rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
+        ("conn from ::ffff:10.0.0.0/104: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
         ("conn from ::1: rst @ eof", "conn from ::1/128: rst @ eof"),
         ("conn from ::1/128 : rst @ eof", "conn from ::1/128: rst @ eof"),
     ] {
@@ -213,6 +220,7 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("conn 3: refuse for 2s", 0, "no connections here: the kernel refuses without a word"),
         ("refuse @ byte 1", 9, "time TIME"),
         ("refuse for 0s", 11, "a time above 0"),
+        ("rate 1kB/s @ every 10 bytes", 0, "another action here: this one holds from one place on"),
         ("refuse up", 7, "for TIME or the end of the rule"),
         ("delay 5ms ±6ms", 10, "± and a time that is no longer than the delay"),
         ("delay 0s", 6, "a time above 0"),
@@ -300,4 +308,14 @@ fn choices_depend_on_the_seed_and_the_coordinates_alone() {
     };
     let selected = (1..=4000).filter(|connection| is_selected(*connection)).count();
     assert!((900..1100).contains(&selected), "{selected} of 4000");
+}
+
+#[test]
+fn a_replay_has_what_each_rule_did_also_if_two_did_the_same() {
+    let rule = |text: &str| Rule::parse(text).expect("a rule");
+    let rules = vec![(0, rule("conn 50%: delay 10ms")), (1, rule("delay 10ms"))];
+    let explicit = [(0, rule("conn 1: delay 10ms up")), (0, rule("conn 3: delay 10ms up"))];
+    let replayed = Rules::replay(rules, &explicit, 7);
+    let count = |connection| replayed.faults(who(connection, None), Direction::Up).len();
+    assert_eq!([count(1), count(2), count(3)], [2, 1, 2]);
 }

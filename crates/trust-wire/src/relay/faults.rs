@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::time::Duration;
 
 use crate::time::Timestamp;
@@ -32,6 +33,9 @@ pub use self::frames::{FrameFormat, FrameOpening, LostFraming};
 /// For how many bytes of a stream without frames one delay is drawn: an Ethernet frame carries
 /// about as many.
 const JITTER_LEN: u64 = 1460;
+
+/// How much is inserted into what one receive brings, about.
+const INSERTED_MAX: u64 = 1 << 20;
 
 /// In how many bytes of a stream a random place is drawn.
 const RANDOM_LEN: u64 = 1024;
@@ -73,6 +77,8 @@ struct Places {
     /// At times since the relay began.
     timed: Vec<(Duration, usize, FaultAction)>,
     idle: Vec<(Duration, usize, FaultAction)>,
+    /// One of them begins a delay, so the time must be known when bytes come.
+    begin_delays: bool,
 }
 
 /// A fault at a known place.
@@ -111,6 +117,14 @@ impl Again {
     }
 }
 
+impl Armed {
+    /// A fault at the first place from `from` on at which it happens again.
+    fn again(from: u64, rule: usize, action: FaultAction, again: Again) -> Option<Armed> {
+        let at = again.next(from)?;
+        Some(Armed { at, rule, action, frame: None, again: Some(again) })
+    }
+}
+
 /// What is known of the place of a fault in a frame.
 enum Placed {
     At(u64),
@@ -133,14 +147,18 @@ impl FaultFlow {
         let frames = format.map(FrameTracker::new);
         let mut flow = FaultFlow { frames, ..FaultFlow::default() };
         for RelayFault { rule, place, action } in faults {
+            flow.bound_growth(&place, &action);
             let places = &mut flow.places;
+            places.begin_delays |= matches!(action, FaultAction::Delay { .. });
             match place {
                 FaultPlace::Byte(at) => {
-                    flow.arm(Armed { at, rule, action, frame: None, again: None });
+                    places.armed.push(Armed { at, rule, action, frame: None, again: None });
                 }
-                FaultPlace::EveryBytes(step) => flow.arm_again(1, rule, action, Again::After(step)),
+                FaultPlace::EveryBytes(step) => {
+                    places.armed.extend(Armed::again(1, rule, action, Again::After(step)));
+                }
                 FaultPlace::RandomBytes(chance) => {
-                    flow.arm_again(0, rule, action, Again::At(chance));
+                    places.armed.extend(Armed::again(0, rule, action, Again::At(chance)));
                 }
                 FaultPlace::Frame { number, part } => {
                     places.in_frames.push((number, part, rule, action));
@@ -157,17 +175,24 @@ impl FaultFlow {
                 FaultPlace::Idle(time) => places.idle.push((time, rule, action)),
             }
         }
+        flow.places.armed.sort_by_key(|armed| Reverse((armed.at, armed.rule)));
         flow.places.at_end.sort_by_key(|(rule, _)| *rule);
         flow.places.timed.sort_by_key(|(time, rule, _)| (*time, *rule));
         flow.begin_frame();
         flow
     }
 
-    /// Arms a fault at the first place from `from` on at which it happens again.
-    fn arm_again(&mut self, from: u64, rule: usize, action: FaultAction, again: Again) {
-        if let Some(at) = again.next(from) {
-            self.arm(Armed { at, rule, action, frame: None, again: Some(again) });
-        }
+    /// Has so little received at once that what is inserted again and again is bounded too.
+    fn bound_growth(&mut self, place: &FaultPlace, action: &FaultAction) {
+        let FaultAction::Insert(bytes) = action else { return };
+        let step = match place {
+            // A frame has one byte at least.
+            FaultPlace::EveryBytes(step) | FaultPlace::EveryFrames(step) => (*step).max(1),
+            FaultPlace::RandomFrames(_) => 1,
+            _ => return,
+        };
+        let limit = (INSERTED_MAX / (bytes.len() as u64 / step + 1)).max(1);
+        self.window = Some(self.window.map_or(limit, |window| window.min(limit)));
     }
 
     fn arm(&mut self, armed: Armed) {
@@ -311,11 +336,11 @@ impl FaultFlow {
             let next = self.places.armed.last().map_or(u64::MAX, |armed| armed.at);
             let until = usize::try_from(next - self.position).unwrap_or(usize::MAX);
             let mut count = rest.len().min(until).min(self.same_delay());
-            for (search, ..) in &self.places.searches {
-                count = search.next_end(&rest[..count]).unwrap_or(count);
-            }
             if let Some(frames) = &self.frames {
                 count = frames.reach(self.position, &rest[..count]);
+            }
+            for (search, ..) in &self.places.searches {
+                count = search.next_end(&rest[..count]).unwrap_or(count);
             }
             let (now, later) = rest.split_at(count);
             self.put(now, output);
@@ -327,12 +352,17 @@ impl FaultFlow {
 
     /// Takes the end of the source's stream.
     pub(super) fn process_end(&mut self, output: &mut Vec<u8>) {
+        self.timing.has_ended = true;
+        if self.is_over() {
+            return;
+        }
         self.release_all(output);
         for (rule, action) in core::mem::take(&mut self.places.at_end) {
             self.fire(rule, action, output);
         }
-        self.delay();
-        self.timing.has_ended = true;
+        if !self.is_over() {
+            self.delay();
+        }
     }
 
     /// How many of the next bytes are delayed by the same time.
@@ -382,7 +412,7 @@ impl FaultFlow {
     }
 
     /// Sends what is kept, because what it waits for does not come.
-    fn release_all(&mut self, output: &mut Vec<u8>) {
+    pub(super) fn release_all(&mut self, output: &mut Vec<u8>) {
         self.release_header(false, output);
         for kept in core::mem::take(&mut self.kept) {
             if kept.kept_for == KeptFor::Swap {
@@ -399,6 +429,9 @@ impl FaultFlow {
         let start = output.len();
         output.extend_from_slice(bytes);
         self.keep(start, keeper, output);
+        if output.len() > start {
+            self.delay();
+        }
         self.output += (output.len() - start) as u64;
     }
 
@@ -429,8 +462,11 @@ impl FaultFlow {
             let Some(Armed { at, rule, action, again, .. }) = self.places.armed.pop() else {
                 return;
             };
-            if let Some(again) = again {
-                self.arm_again(at + 1, rule, action.clone(), again);
+            let next = again.zip(at.checked_add(1));
+            let next =
+                next.and_then(|(again, from)| Armed::again(from, rule, action.clone(), again));
+            if let Some(next) = next {
+                self.arm(next);
             }
             self.fire(rule, action, output);
         }
@@ -450,7 +486,10 @@ impl FaultFlow {
             FaultAction::Close => self.end(Gate::Close, output),
             FaultAction::Reset => self.end(Gate::Reset, output),
             FaultAction::ResetSides(sides) => self.end(Gate::ResetSides(sides), output),
-            FaultAction::BlackHole => (self.drop, self.swallows_fin) = (u64::MAX, true),
+            FaultAction::BlackHole => {
+                self.release_all(output);
+                (self.drop, self.swallows_fin) = (u64::MAX, true);
+            }
             FaultAction::Drop(count) => self.drop = self.drop.saturating_add(count),
             FaultAction::DropFrames(count) => {
                 let end = self.frame().map_or(0, |(number, _)| number.saturating_add(count));
@@ -483,7 +522,7 @@ impl FaultFlow {
                 self.gate(Gate::Pace(SendPace::Split { first, every, start }));
             }
             FaultAction::Merge { bytes, within } => {
-                self.gate(Gate::Pace(SendPace::Merge { bytes, within, since: None }));
+                self.gate(Gate::Pace(SendPace::merge(bytes, within)));
             }
             FaultAction::Window(bytes) => self.window = Some(bytes),
         }
@@ -492,7 +531,9 @@ impl FaultFlow {
     /// Keeps the frame that begins here, or its header.
     fn keep_frame(&mut self, kept_for: KeptFor) {
         if let Some((number, 0)) = self.frame() {
-            self.kept.push(KeptFrame::new(number, kept_for));
+            // A duplicate is of what a changed header became, and what is sent later is duplicated.
+            let before = self.kept.partition_point(|kept| kept.kept_for.rank() <= kept_for.rank());
+            self.kept.insert(before, KeptFrame::new(number, kept_for));
         }
     }
 
@@ -563,10 +604,11 @@ impl FaultFlow {
         let kept: usize = self.kept.iter().map(|kept| kept.bytes.len()).sum();
         if kept > self.timing.hold_limit() {
             self.timing.note_full();
-            for kept in core::mem::take(&mut self.kept) {
-                if kept.kept_for != KeptFor::Duplicate {
-                    output.extend_from_slice(&kept.bytes);
-                }
+            // Not whole ones, which would come out in the middle of this one.
+            let Some((number, _)) = self.frame() else { return };
+            let of_this = self.kept.extract_if(.., |kept| kept.number == number);
+            for kept in of_this.filter(|kept| kept.kept_for != KeptFor::Duplicate) {
+                output.extend_from_slice(&kept.bytes);
             }
         }
     }
@@ -583,7 +625,8 @@ impl FaultFlow {
 
     /// Whether what happens depends on the time.
     pub(super) fn needs_time(&self) -> bool {
-        !self.timing.is_idle() || !self.places.timed.is_empty() || !self.places.idle.is_empty()
+        let Places { timed, idle, begin_delays, .. } = &self.places;
+        !self.timing.is_idle() || !timed.is_empty() || !idle.is_empty() || *begin_delays
     }
 
     /// Records that bytes come now.
@@ -593,7 +636,9 @@ impl FaultFlow {
 
     /// Does what happens at a time that has come.
     pub(super) fn handle_time(&mut self, now: Timestamp, output: &mut Vec<u8>) {
-        self.timing.set_now(now);
+        if self.timing.set_now(now) {
+            self.process(&[], output);
+        }
         let began = self.timing.began();
         while let Some((time, ..)) = self.places.timed.first()
             && began + *time <= now
@@ -601,11 +646,29 @@ impl FaultFlow {
             let (_, rule, action) = self.places.timed.remove(0);
             self.fire(rule, action, output);
         }
+    }
+
+    /// Does what happens when nothing has come for a while, if the source is read from; whether
+    /// there was such a thing.
+    pub(super) fn handle_idle(
+        &mut self,
+        now: Timestamp,
+        is_read: bool,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        if !is_read {
+            // It cannot be known what has come.
+            self.timing.note_received();
+            return false;
+        }
         let received = self.timing.received();
         let is_due = |(time, ..): &mut (Duration, usize, FaultAction)| received + *time <= now;
-        for (_, rule, action) in self.places.idle.extract_if(.., is_due).collect::<Vec<_>>() {
+        let due: Vec<_> = self.places.idle.extract_if(.., is_due).collect();
+        let has_happened = !due.is_empty();
+        for (_, rule, action) in due {
             self.fire(rule, action, output);
         }
+        has_happened
     }
 
     /// When something happens next although no bytes come, after so many were sent.

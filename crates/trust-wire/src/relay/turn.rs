@@ -5,6 +5,10 @@ use crate::relay::{Relay, RelayClose, RelaySide};
 use crate::time::Timestamp;
 use crate::turn::{Question, Readiness, Refusal, Unread};
 
+/// Sends of a turn for each receive that it has: without rules there are two at most, one of what
+/// is held and one of what came.
+const SENDS_PER_RECEIVE: u32 = 16;
+
 /// The two sockets of a relay, and a clock. No call blocks.
 pub trait RelayIo {
     /// Receives from a side with one call; returns 0 at the end of the stream.
@@ -110,6 +114,8 @@ pub enum RelayStep {
 pub struct RelayTurn<'a> {
     readiness: &'a mut [Readiness; 2],
     receives_left: u32,
+    /// Rules can have what one receive brought sent in many pieces.
+    sends_left: u32,
     /// Whose turn it is to be received from, so that neither side keeps the other waiting.
     next: RelaySide,
     /// Whether the end was looked at since something last happened.
@@ -120,7 +126,9 @@ impl<'a> RelayTurn<'a> {
     /// Starts a turn with this readiness of the client's socket and the upstream's, and so many
     /// receives before other connections get their turn.
     pub fn new(readiness: &'a mut [Readiness; 2], receives: u32) -> RelayTurn<'a> {
-        RelayTurn { readiness, receives_left: receives, next: RelaySide::Client, looked: false }
+        let sends_left = receives.saturating_mul(SENDS_PER_RECEIVE);
+        let next = RelaySide::Client;
+        RelayTurn { readiness, receives_left: receives, sends_left, next, looked: false }
     }
 
     /// Does the next thing that the sockets are ready for. It receives into `buffer`, which is free
@@ -139,7 +147,10 @@ impl<'a> RelayTurn<'a> {
         }
         for to in RelaySide::BOTH {
             if self.readiness[to.index()].writable && relay.wants_send(to) {
-                self.looked = false;
+                if self.sends_left == 0 {
+                    return RelayStep::Unfinished;
+                }
+                (self.sends_left, self.looked) = (self.sends_left - 1, false);
                 return self.send_held(relay, io, to);
             }
         }
@@ -161,6 +172,10 @@ impl<'a> RelayTurn<'a> {
                 (self.next, self.looked) = (from.other(), false);
                 return self.receive(relay, io, from, buffer);
             }
+        }
+        if !is_unfinished && relay.needs_time() && relay.handle_idle(io.now()) {
+            // It has something to do now.
+            return self.step(relay, io, buffer);
         }
         if !self.looked && relay.is_ending() {
             self.looked = true;
@@ -198,6 +213,9 @@ impl<'a> RelayTurn<'a> {
         match io.receive(from, buffer) {
             Ok(0) => {
                 readiness.unread = Unread::Nothing;
+                if relay.needs_time() {
+                    relay.handle_time(io.now());
+                }
                 relay.handle_end_of_stream(from);
                 RelayStep::EndOfStream(from)
             }

@@ -15,6 +15,17 @@ pub(super) enum KeptFor {
     Length(i64),
 }
 
+impl KeptFor {
+    /// Those of a lower rank take bytes first.
+    pub(super) const fn rank(self) -> u8 {
+        match self {
+            KeptFor::Length(_) => 0,
+            KeptFor::Duplicate => 1,
+            KeptFor::Swap => 2,
+        }
+    }
+}
+
 /// What became of a frame or its header.
 #[derive(Debug)]
 pub(super) struct KeptFrame {

@@ -138,14 +138,16 @@ fn model(
             }
             let frame = Some((number, in_frame));
             model.fired.push(FiredFault { rule, position: at as u64, frame });
-            if ends_all(&fault.action) {
+            if ends_all(&fault.action) || fault.action == FaultAction::BlackHole {
                 model.release(number);
             }
             let place = model.output.len() as u64;
             let mut gate = |gate| model.gates.push((place, gate));
-            let mut keep = |kept_for| {
+            let mut keep = |kept_for: KeptFor| {
                 if in_frame == 0 {
-                    model.kept.push((number, kept_for, vec![]));
+                    let before =
+                        model.kept.partition_point(|(_, it, _)| it.rank() <= kept_for.rank());
+                    model.kept.insert(before, (number, kept_for, vec![]));
                 }
             };
             match &fault.action {
@@ -192,7 +194,7 @@ fn model(
                 }
                 FaultAction::Merge { bytes, within } => {
                     let (bytes, within) = (*bytes, *within);
-                    gate(Gate::Pace(SendPace::Merge { bytes, within, since: None }));
+                    gate(Gate::Pace(SendPace::merge(bytes, within)));
                 }
                 FaultAction::Delay { .. } => unreachable!("it depends on the time"),
             }

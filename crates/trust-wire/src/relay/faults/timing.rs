@@ -150,9 +150,12 @@ impl Timing {
         self.received = self.now;
     }
 
-    pub(in crate::relay) fn set_now(&mut self, now: Timestamp) {
-        self.began.get_or_insert(now);
+    /// Returns whether that is known for the first time.
+    pub(in crate::relay) fn set_now(&mut self, now: Timestamp) -> bool {
         self.now = now;
+        let is_first = self.began.is_none();
+        self.began.get_or_insert(now);
+        is_first
     }
 
     /// Has what comes next wait at a gate.
@@ -195,7 +198,7 @@ impl Timing {
             match gate {
                 Gate::Stall(time) => *gate = Gate::Until(self.now + *time),
                 Gate::Until(time) if *time <= self.now => {
-                    self.due = Some(*time);
+                    self.due = (held > 0).then_some(*time);
                     self.gates.pop_front();
                 }
                 Gate::Pace(pace) => {
@@ -217,7 +220,8 @@ impl Timing {
         (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
         let ahead = self.gates.front().map(|(at, _)| at - sent);
         let len = ahead.map_or(held as u64, |ahead| ahead.min(held as u64));
-        let waiting = Unsent { sent, len, may_grow: ahead.is_none() && !self.has_ended };
+        let may_grow = ahead.is_none() && !self.has_ended && self.has_room(held);
+        let waiting = Unsent { sent, len, may_grow };
         let now = self.now;
         for pace in &mut self.paces {
             let (allowed, more_at) = pace.allowed(waiting, now);
@@ -228,8 +232,6 @@ impl Timing {
             }
             self.allowed = self.allowed.min(allowed);
         }
-        let due = self.paces.iter().filter_map(SendPace::due).max();
-        self.due = if self.paces.is_empty() { self.due } else { due };
     }
 
     /// How many bytes of the output can be sent now, after so many of them were.

@@ -30,6 +30,8 @@ fn paced(action: FaultAction, count: usize) -> Scene {
 fn what_is_delayed_is_sent_so_long_after_it_came_and_so_is_fin() {
     let (time, jitter) = (milliseconds(20), Duration::ZERO);
     let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Delay { time, jitter, seed: 0 });
+    let start = milliseconds(5000);
+    scene.wait(start);
     scene.receive(Client, [Ok(b"ab")]);
     scene.receive(Client, [Ok(b"c")]);
     scene.wait(milliseconds(5));
@@ -37,7 +39,7 @@ fn what_is_delayed_is_sent_so_long_after_it_came_and_so_is_fin() {
     scene.wait(milliseconds(5));
     scene.receive(Client, [Ok(b"")]);
     scene.wait(milliseconds(100));
-    assert_eq!(sends(&scene), [(0, 2), (20, 1), (25, 2)]);
+    assert_eq!(sends(&scene), [(5000, 2), (5020, 1), (5025, 2)]);
     assert_eq!(scene.kernel(Upstream).fin_after, Some(5));
 }
 
@@ -97,7 +99,7 @@ fn jitter_changes_how_long_and_never_the_order() {
 
 #[test]
 fn a_rate_holds_in_every_window_also_when_the_program_is_woken_late() {
-    for (rate, late) in [(500, 0), (1000, 700), (64_000, 400), (256_000, 450)] {
+    for (rate, late) in [(500, 0), (1000, 300), (64_000, 400), (256_000, 450)] {
         let mut scene = paced(FaultAction::Rate(rate), 0);
         let end = milliseconds(2000);
         let mut sent_at: Vec<(Duration, u64)> = vec![];
@@ -242,4 +244,155 @@ fn a_source_that_is_gone_makes_nothing_faster() {
     scene.wait(milliseconds(100));
     assert_eq!(scene.kernel(Upstream).sent.len(), 64);
     assert_eq!(scene.closed.map(|[_, upstream]| upstream), Some(RelayClose::Reset));
+}
+
+/// A scene with these rules for what goes to the upstream, whose frames have a length of one byte.
+fn framed(faults: &[(FaultPlace, FaultAction)]) -> Scene {
+    let mut scene = Scene::new();
+    let numbered = faults.iter().cloned().enumerate();
+    let faults = numbered.map(|(rule, (place, action))| RelayFault { rule, place, action });
+    let format = crate::format::LengthFormat::parse("u8").map(FrameFormat::Length);
+    scene.relay.arm(Upstream, faults.collect(), format);
+    scene
+}
+
+fn frame(number: u64) -> FaultPlace {
+    FaultPlace::Frame { number, part: FramePart::Byte(0) }
+}
+
+fn delay(time: Duration) -> FaultAction {
+    FaultAction::Delay { time, jitter: Duration::ZERO, seed: 0 }
+}
+
+#[test]
+fn what_a_time_inserts_comes_before_what_is_received_then() {
+    let insert = FaultAction::Insert((*b"X").into());
+    let mut scene = faulted(FaultPlace::Time(milliseconds(10)), insert);
+    scene.receive(Client, [Ok(b"ab")]);
+    // The time comes between the look at the clock and the receive.
+    scene.relay.handle_time(scene.now + milliseconds(10));
+    assert_eq!(scene.relay.handle_received(Client, b"cd"), b"");
+    scene.turn();
+    assert_eq!(scene.kernel(Upstream).sent, b"abXcd");
+}
+
+#[test]
+fn whatever_comes_out_is_delayed() {
+    let start = FaultPlace::Byte(0);
+    let insert = FaultAction::Insert((*b"X").into());
+    for (rules, stream, expected) in [
+        (vec![(frame(1), FaultAction::AddLength(1))], &b"\x01a"[..], &b"\x02a"[..]),
+        (vec![(frame(1), FaultAction::SwapFrame)], b"\x01a", b"\x01a"),
+        (vec![(FaultPlace::Byte(0), insert.clone())], b"\x01a", b"X\x01a"),
+        (vec![(FaultPlace::End, insert)], b"\x01a", b"\x01aX"),
+    ] {
+        let delayed = (start.clone(), delay(milliseconds(100)));
+        let mut scene = framed(&[&[delayed], &rules[..]].concat());
+        scene.wait(milliseconds(50));
+        scene.receive(Client, [Ok(stream), Ok(b"")]);
+        scene.wait(milliseconds(99));
+        assert_eq!(scene.kernel(Upstream).sent, b"", "{rules:?}");
+        scene.wait(milliseconds(1));
+        assert_eq!(scene.kernel(Upstream).sent, expected, "{rules:?}");
+        assert_eq!(scene.kernel(Upstream).fin_after, Some(expected.len()), "{rules:?}");
+    }
+}
+
+#[test]
+fn a_delay_at_the_end_is_for_fin_alone() {
+    let mut scene = faulted(FaultPlace::End, delay(milliseconds(20)));
+    scene.wait(milliseconds(50));
+    scene.receive(Client, [Ok(b"ab"), Ok(b"")]);
+    assert_eq!((scene.kernel(Upstream).sent.len(), scene.kernels[1].fin_after), (2, None));
+    scene.wait(milliseconds(20));
+    assert_eq!(scene.kernel(Upstream).fin_after, Some(2));
+}
+
+#[test]
+fn what_was_merged_is_not_kept_again_for_being_sent_in_parts() {
+    let merge = FaultAction::Merge { bytes: 50, within: milliseconds(1000) };
+    let mut scene = faulted(FaultPlace::Byte(0), merge.clone());
+    scene.kernel(Upstream).room = 20;
+    scene.receive(Client, [Ok(&BYTES[..50])]);
+    scene.make_room(Upstream, 1000);
+    assert_eq!(sends(&scene), [(0, 20), (0, 30)]);
+
+    let mut scene = Scene::new();
+    let split = FaultAction::Split { first: 1, every: 10 };
+    let start = || FaultPlace::Byte(0);
+    let rules = [(start(), split), (start(), merge)].into_iter().enumerate();
+    let faults = rules.map(|(rule, (place, action))| RelayFault { rule, place, action });
+    scene.relay.arm(Upstream, faults.collect(), None);
+    scene.receive(Client, [Ok(&BYTES[..50])]);
+    assert_eq!(scene.kernel(Upstream).sent.len(), 50);
+    assert_eq!(scene.kernel(Upstream).sends.len(), 10);
+}
+
+#[test]
+fn what_can_never_be_merged_because_too_little_may_be_held_is_sent() {
+    let mut scene = Scene::new();
+    scene.relay = Relay::new(LINGER).with_hold(100);
+    let action = FaultAction::Merge { bytes: 1000, within: milliseconds(5000) };
+    let fault = RelayFault { rule: 0, place: FaultPlace::Byte(0), action };
+    scene.relay.arm(Upstream, vec![fault], None);
+    scene.receive(Client, [Ok(&BYTES), Ok(&BYTES)]);
+    assert_eq!(sends(&scene), [(0, 128)]);
+}
+
+#[test]
+fn a_dribble_pauses_after_few_bytes_too() {
+    let mut scene = paced(FaultAction::Dribble { bytes: 30, per: milliseconds(100) }, 0);
+    for _ in 0..25 {
+        scene.receive(Client, [Ok(b"abc")]);
+        scene.wait(milliseconds(10));
+    }
+    assert_eq!(sends(&scene), [(0, 3), (100, 27), (200, 30)]);
+}
+
+#[test]
+fn what_is_kept_is_passed_on_before_a_reset() {
+    let mut scene = framed(&[(frame(1), FaultAction::SwapFrame)]);
+    scene.receive(Client, [Ok(b"\x01a"), Err(RESET)]);
+    assert_eq!(scene.kernel(Upstream).sent, b"\x01a");
+    assert_eq!(scene.closed.map(|[_, upstream]| upstream), Some(RelayClose::Reset));
+}
+
+#[test]
+fn a_source_that_is_not_read_from_is_not_idle() {
+    let mut scene = faulted(FaultPlace::Idle(milliseconds(30)), FaultAction::Reset);
+    scene.kernel(Upstream).room = 3;
+    scene.receive(Client, [Ok(b"abcdef"), Ok(b"gh")]);
+    scene.wait(milliseconds(200));
+    assert_eq!(scene.relay.take_fired(Upstream), []);
+    scene.make_room(Upstream, 1000);
+    assert_eq!(scene.kernel(Upstream).sent, b"abcdefgh");
+    scene.wait(milliseconds(30));
+    assert_eq!(scene.relay.take_fired(Upstream).len(), 1);
+}
+
+#[test]
+fn a_frame_that_is_too_long_to_be_kept_stays_where_it_is() {
+    let mut scene = Scene::new();
+    scene.relay = Relay::new(LINGER).with_hold(11);
+    let rules = [(frame(1), FaultAction::SwapFrame), (frame(2), FaultAction::DuplicateFrame)];
+    let numbered = rules.into_iter().enumerate();
+    let faults = numbered.map(|(rule, (place, action))| RelayFault { rule, place, action });
+    let format = crate::format::LengthFormat::parse("u8").map(FrameFormat::Length);
+    scene.relay.arm(Upstream, faults.collect(), format);
+    scene.receive(Client, [Ok(b"\x07aaaaaaa\x07bbbbbbb\x01c")]);
+    assert_eq!(scene.kernel(Upstream).sent, b"\x07bbbbbbb\x07aaaaaaa\x01c");
+}
+
+#[test]
+fn a_send_is_late_only_if_something_waited_for_a_time() {
+    let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Stall(milliseconds(10)));
+    scene.receive(Client, [Ok(b"ab")]);
+    scene.wait(milliseconds(20));
+    scene.receive(Client, [Ok(b"cd")]);
+    assert_eq!(scene.relay.take_due(Upstream), None);
+    let mut scene = faulted(FaultPlace::Byte(2), FaultAction::Stall(milliseconds(10)));
+    scene.receive(Client, [Ok(b"abcd")]);
+    scene.wait(milliseconds(20));
+    let due = Timestamp::default() + milliseconds(10);
+    assert_eq!(scene.relay.take_due(Upstream), Some(due));
 }
