@@ -17,9 +17,9 @@ use std::{io, thread};
 use serde_json::{Value, json};
 
 use crate::load::Shape;
-use crate::outcome::{PeerOutcome, Rows};
+use crate::outcome::Rows;
 use crate::process::Process;
-use crate::rounds;
+use crate::rounds::{self, Contender};
 
 /// The shape for a million messages per second and more: both sides handle dozens per call.
 pub const DOZENS_A_CALL: Shape = Shape { connections: 10, payload_len: 64, in_flight: 128 };
@@ -146,20 +146,10 @@ impl Turns<'_> {
     pub fn take(&self, server: &Process, shape: Shape) -> Rows<Turn> {
         let is_wanted = |name: &str| self.clients.is_empty() || self.clients.contains(&name);
         let names = CLIENTS.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
-        let mut rows: Rows<Turn> =
-            names.map(|name| (name, PeerOutcome::Measured(vec![]))).collect();
-        for round in 0..=self.rounds {
-            for index in rounds::order(round, rows.len()) {
-                let (name, outcome) = &mut rows[index];
-                let PeerOutcome::Measured(turns) = outcome else { continue };
-                match self.take_one(name, server, shape) {
-                    Ok(turn) if round > 0 => turns.push(turn),
-                    Ok(_) => {}
-                    Err(error) => *outcome = PeerOutcome::Failed(error.to_string()),
-                }
-            }
-        }
-        rows
+        let contenders = names
+            .map(|name| Contender::ready(name, move || self.take_one(name, server, shape)))
+            .collect();
+        rounds::take_turns(self.rounds, contenders)
     }
 
     fn take_one(&self, name: &str, server: &Process, shape: Shape) -> io::Result<Turn> {

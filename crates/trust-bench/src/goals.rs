@@ -1,10 +1,13 @@
-//! The goals for our server and our load tester, and whether they are met.
+//! The goals for our server, our load tester and our proxy, and whether they are met.
 
 use crate::clients::{self, Turn};
 use crate::load::Shape;
+use crate::measurement::Measurement;
 use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LOG, PEERS};
-use crate::run::{Measurement, Results, SHAPES};
+use crate::proxy::{self, IdleRelay, ProxyResults, TripCost};
+use crate::relays::{self, RELAYS, RelayPeer};
+use crate::run::{Results, SHAPES};
 use crate::statistics::{Estimate, Verdict};
 
 /// A goal and its measurement.
@@ -136,7 +139,90 @@ pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
                 Estimate::of(&turns.iter().map(Turn::per_second).collect::<Vec<_>>())
             }),
     });
+    goals.extend(proxy_goals(&results.proxy));
     goals
+}
+
+/// The goals of the proxy.
+fn proxy_goals(results: &ProxyResults) -> Vec<Goal> {
+    let cpu = |title: &str, ours: &str, other: &str| {
+        ratio(relayed(results, title)?, ours, other, cpu_per_message)
+    };
+    let against = |title: &str, ours: &str, other: &str, bound: Bound| Goal {
+        what: format!("CPU, {title}, {ours} against {other}"),
+        bound,
+        estimate: cpu(title, ours, other),
+    };
+    let mut goals =
+        vec![against(proxy::BULK, relays::OURS, relays::BARE_SPLICE, Bound::AtMost(1.1))];
+    let others = || RELAYS.iter().filter(|relay| relay.is_of_others());
+    let is_bounded = |relay: &&RelayPeer| relay.name != relays::SOCAT;
+    goals.extend(
+        others()
+            .filter(is_bounded)
+            .map(|it| against(proxy::BULK, relays::OURS, it.name, Bound::AtMost(1.0))),
+    );
+    goals.push(against(proxy::ROUND_TRIPS, relays::OURS, relays::BARE, Bound::AtMost(1.1)));
+    goals.extend(
+        others().map(|it| against(proxy::ROUND_TRIPS, relays::OURS, it.name, Bound::AtMost(1.0))),
+    );
+    goals.push(Goal {
+        what: format!("p50 added to a round trip against the best peer's, {}", proxy::LATENCY),
+        bound: Bound::AtMost(1.05),
+        estimate: relayed(results, proxy::LATENCY).and_then(added_latency_ratio),
+    });
+    for title in [proxy::ROUND_TRIPS, proxy::BULK] {
+        goals.push(against(title, relays::OURS_ARMED, relays::OURS, Bound::Shown));
+    }
+    let calls = |figure| ratio(&results.calls, relays::OURS_ARMED, relays::OURS, figure);
+    goals.push(Goal {
+        what: "system calls per round trip with a fault at byte 2^60".to_owned(),
+        bound: Bound::AtMost(1.0),
+        estimate: calls(|cost: &TripCost| cost.calls),
+    });
+    goals.push(Goal {
+        what: "instructions per round trip with a fault at byte 2^60".to_owned(),
+        bound: Bound::AtMost(1.05),
+        estimate: calls(|cost: &TripCost| cost.instructions),
+    });
+    for title in [proxy::ROUND_TRIPS, proxy::BULK] {
+        goals.push(against(title, relays::OURS_FRAMING, relays::OURS, Bound::AtMost(1.3)));
+    }
+    let idle = |figure: fn(&IdleRelay) -> f64| {
+        let idle = measured(&results.idle, relays::OURS)?;
+        Estimate::of(&idle.iter().map(figure).collect::<Vec<_>>())
+    };
+    goals.push(Goal {
+        what: "resident bytes of an idle relayed connection".to_owned(),
+        bound: Bound::AtMost(600.0),
+        estimate: idle(|idle| idle.resident),
+    });
+    goals.push(Goal {
+        what: "pipes of an idle relayed connection".to_owned(),
+        bound: Bound::AtMost(0.0),
+        estimate: idle(|idle| idle.pipe_ends / 2.0),
+    });
+    goals
+}
+
+fn relayed<'a>(results: &'a ProxyResults, title: &str) -> Option<&'a Rows<Measurement>> {
+    results.shapes.iter().find(|(its_title, _)| *its_title == title).map(|(_, rows)| rows)
+}
+
+/// The ratio of what our proxy adds to a round trip to what the peer adds that adds least.
+fn added_latency_ratio(rows: &Rows<Measurement>) -> Option<Estimate> {
+    let added = |name: &str| -> Option<Vec<f64>> {
+        let pairs = measured(rows, name)?.iter().zip(measured(rows, relays::DIRECT)?);
+        Some(pairs.map(|(through, direct)| latency(through, 0.5) - latency(direct, 0.5)).collect())
+    };
+    let median = |values: &[f64]| Estimate::of(values).map(|estimate| estimate.median);
+    let peers = RELAYS.iter().filter(|relay| relay.is_peer());
+    let added_by_peers = peers.filter_map(|relay| added(relay.name));
+    let best = added_by_peers.min_by(|left, right| {
+        median(left).partial_cmp(&median(right)).unwrap_or(std::cmp::Ordering::Equal)
+    })?;
+    let ours = added(relays::OURS)?;
+    Estimate::of(&ours.iter().zip(&best).map(|(ours, best)| ours / best).collect::<Vec<_>>())
 }
 
 /// CPU time of the server per message, in seconds.

@@ -46,6 +46,8 @@ pub fn machine() -> Vec<(&'static str, String)> {
         ("tokio-util", locked_version("tokio-util")),
         ("socat", first_line_about("version", "socat", "-V")),
         ("ncat", first_line_about("Version", "ncat", "--version")),
+        ("haproxy", first_line_about("version", "haproxy", "-v")),
+        ("nginx", first_line_about("version", "nginx", "-v")),
         ("load before", read("/proc/loadavg")),
     ]
 }

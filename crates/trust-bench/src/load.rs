@@ -1,8 +1,8 @@
 //! The load: closed loops over many connections, with every byte compared.
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Socket, Type};
 
+use crate::echoing::EchoingSocket;
 use crate::stream::Stream;
 
 /// Bytes received per call.
@@ -22,6 +23,9 @@ const LOOKS: u32 = 16;
 
 /// How long a server may send nothing at all before it counts as dead.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often to look whether a relay has connected.
+const ACCEPT_PAUSE: Duration = Duration::from_micros(20);
 
 /// The longest latency that can be distinguished from longer ones, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
@@ -65,6 +69,8 @@ pub struct Load {
     stream: Stream,
     in_flight: usize,
     connections: Vec<LoadConnection>,
+    /// The other ends, if the load is at both ends of a relay.
+    far_ends: Vec<EchoingSocket>,
     buffer: Vec<u8>,
 }
 
@@ -86,24 +92,49 @@ impl Load {
     ///
     /// Errors of connect(2).
     pub fn connect(address: SocketAddr, shape: Shape) -> io::Result<Load> {
-        let stream = Stream::new(shape.payload_len, shape.in_flight);
-        let mut connections = Vec::with_capacity(shape.connections);
+        let mut load = Load::new(shape);
         for _ in 0..shape.connections {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-            socket.connect(&address.into())?;
-            socket.set_tcp_nodelay(true)?;
+            let socket = connect(address)?;
             socket.set_nonblocking(true)?;
-            let due_at = vec![Instant::now(); shape.in_flight].into();
-            connections.push(LoadConnection {
-                socket: socket.into(),
-                sent: 0,
-                due: 0,
-                received: 0,
-                due_at,
-            });
+            load.connections.push(LoadConnection::new(socket, shape));
         }
-        let (in_flight, buffer) = (shape.in_flight, vec![0; BUFFER_BYTES]);
-        Ok(Load { stream, in_flight, connections, buffer })
+        Ok(load)
+    }
+
+    /// The same through a relay, to a server that is part of the load and sends back every byte.
+    /// `far` is where the relay connects to, and `address` where it listens.
+    ///
+    /// # Errors
+    ///
+    /// Errors of connect(2) and accept(2), and if a connection does not come through.
+    pub fn connect_through(
+        address: SocketAddr,
+        far: &TcpListener,
+        shape: Shape,
+    ) -> io::Result<Load> {
+        let mut load = Load::new(shape);
+        for index in 0..shape.connections as u64 {
+            let socket = connect(address)?;
+            let hello = index.to_be_bytes();
+            if send(&socket, &hello, SendFlags::NOSIGNAL)? != hello.len() {
+                return Err(io::Error::other("no room for the first bytes"));
+            }
+            let accepted = accept_hello(far, hello)?;
+            socket.set_nonblocking(true)?;
+            load.connections.push(LoadConnection::new(socket, shape));
+            load.far_ends.push(EchoingSocket::new(accepted));
+        }
+        Ok(load)
+    }
+
+    fn new(shape: Shape) -> Load {
+        Load {
+            stream: Stream::new(shape.payload_len, shape.in_flight),
+            in_flight: shape.in_flight,
+            connections: Vec::with_capacity(shape.connections),
+            far_ends: vec![],
+            buffer: vec![0; BUFFER_BYTES],
+        }
     }
 
     /// Keeps every connection's frames in flight for `length`, then waits until all have come back.
@@ -113,7 +144,8 @@ impl Load {
     /// which is the order in which a server answers, and so executes fewer instructions than any
     /// server. Otherwise, if both sides cost about the same, the slightly slower one would find
     /// everything in a cold cache, and a small difference would become a large one. Nor does the
-    /// server pay for waking it.
+    /// server pay for waking it. The server that is part of the load is looked at in the same
+    /// order.
     ///
     /// # Errors
     ///
@@ -132,12 +164,20 @@ impl Load {
         while awaited > 0 {
             let mut looks = 0;
             let (answered, now) = loop {
+                let has_moved = match self.far_ends.get_mut(index) {
+                    None => false,
+                    Some(far) => {
+                        let came = far.turn(false, &mut self.buffer);
+                        came.ok_or_else(|| io::Error::other(format!("far end {index}: closed")))?
+                            > 0
+                    }
+                };
                 let connection = &mut self.connections[index];
                 let outcome = connection.turn(&self.stream, &mut self.buffer, &mut seen);
                 let (answered, now) = outcome
                     .map_err(|error| io::Error::other(format!("connection {index}: {error}")))?;
                 looks += 1;
-                if answered > 0 || looks == LOOKS {
+                if answered > 0 || has_moved || looks == LOOKS {
                     break (answered, now);
                 }
             };
@@ -158,7 +198,44 @@ impl Load {
     }
 }
 
+fn connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.connect(&address.into())?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+/// The connection on which these bytes come. Others are dropped: while a relay starts, something
+/// connects to it now and then only to see whether it listens.
+fn accept_hello(far: &TcpListener, hello: [u8; 8]) -> io::Result<OwnedFd> {
+    let until = Instant::now() + PATIENCE;
+    far.set_nonblocking(true)?;
+    while Instant::now() < until {
+        let mut stream = match far.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut came = [0; 8];
+        if stream.read_exact(&mut came).is_ok() && came == hello {
+            stream.set_nonblocking(true)?;
+            return Ok(stream.into());
+        }
+    }
+    Err(io::Error::other(format!("the relay did not connect in {PATIENCE:?}")))
+}
+
 impl LoadConnection {
+    fn new(socket: Socket, shape: Shape) -> LoadConnection {
+        let due_at = vec![Instant::now(); shape.in_flight].into();
+        LoadConnection { socket: socket.into(), sent: 0, due: 0, received: 0, due_at }
+    }
+
     /// Allows `frames` more to be sent.
     fn release(&mut self, frames: usize, stream: &Stream, now: Instant) -> io::Result<()> {
         let ring = self.due_at.len() as u64;
@@ -224,8 +301,8 @@ impl LoadConnection {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpStream};
     use std::thread;
 
     use super::*;
@@ -271,6 +348,56 @@ mod tests {
         let mut load = Load::connect(server(|bytes| bytes[50] ^= 1), SHAPE).expect("connects");
         let error = load.run(Duration::ZERO).expect_err("a bit is wrong");
         assert!(error.to_string().contains("byte 50 of the echo is wrong"), "{error}");
+    }
+
+    /// Relays connections, one thread per direction, with pieces of odd sizes.
+    fn relay(to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let copy = |mut from: TcpStream, mut to: TcpStream| {
+            let mut buffer = [0; 1021];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                if to.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+            // It may be gone already.
+            let _ = to.shutdown(Shutdown::Write);
+        };
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let near = near.expect("a connection");
+                let far = TcpStream::connect(to).expect("the load listens");
+                let [near_too, far_too] =
+                    [&near, &far].map(|it| it.try_clone().expect("a descriptor"));
+                thread::spawn(move || copy(near, far));
+                thread::spawn(move || copy(far_too, near_too));
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_frame_comes_back_through_a_relay_from_the_end_that_belongs_to_it() {
+        let far = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let far_address = far.local_addr().expect("an address");
+        let address = relay(far_address);
+        // One that only looks, as when a relay is started, belongs to no connection of the load.
+        drop(TcpStream::connect(address).expect("it listens"));
+        let mut load = Load::connect_through(address, &far, SHAPE).expect("connects");
+        let seen = load.run(Duration::ZERO).expect("all comes back");
+        assert_eq!((seen.messages, seen.latency.len()), (12, 12));
+        let mut direct = Load::connect_through(far_address, &far, SHAPE).expect("connects");
+        assert_eq!(direct.run(Duration::ZERO).expect("all comes back").messages, 12);
+    }
+
+    #[test]
+    fn a_relay_that_does_not_connect_fails() {
+        let [far, elsewhere] =
+            [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let address = relay(elsewhere.local_addr().expect("an address"));
+        let error = Load::connect_through(address, &far, SHAPE).err().expect("nothing comes");
+        assert!(error.to_string().contains("did not connect"), "{error}");
     }
 
     #[test]

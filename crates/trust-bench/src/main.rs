@@ -1,4 +1,4 @@
-//! `trust-bench`: measures echo servers and load testers side by side.
+//! `trust-bench`: measures echo servers, load testers and relays side by side.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the terminal")]
 
@@ -14,13 +14,14 @@ use clap::{Parser, Subcommand};
 use trust_bench::clients::{self, CLIENTS};
 use trust_bench::load::Shape;
 use trust_bench::peers::{Peer, Program};
+use trust_bench::relays::RelayPeer;
 use trust_bench::run::BenchPlan;
-use trust_bench::{goals, kernel, peers, report, run};
+use trust_bench::{goals, kernel, peers, relays, report, run};
 
 /// Length of the accept queue, the same as our server's.
 const BACKLOG: i32 = 4096;
 
-/// Measures echo servers and load testers side by side
+/// Measures echo servers, load testers and relays side by side
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Args {
@@ -33,7 +34,7 @@ struct Args {
     #[arg(long, default_value = "0.5", value_parser = length)]
     seconds: f64,
     /// Only sections whose title contains TEXT: '50 × 64 B × 1', connect-echo-close, idle, start,
-    /// load (load testers in place of servers, in shapes of their own)
+    /// load (load testers in place of servers, in shapes of their own), proxy (relays)
     #[arg(long, value_name = "TEXT")]
     section: Option<String>,
     /// Only these peers, with commas between them; floor should be among them
@@ -42,6 +43,10 @@ struct Args {
     /// Only these load testers in the sections named load; bare should be among them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = client)]
     clients: Vec<&'static str>,
+    /// Only these relays in the sections named proxy; direct, bare and bare splice should be among
+    /// them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = relay)]
+    relays: Vec<&'static RelayPeer>,
     /// Where the JSON document goes
     #[arg(long, value_name = "PATH", default_value = "target/bench/report.json")]
     report: PathBuf,
@@ -55,6 +60,14 @@ enum Part {
         #[arg(value_parser = peer)]
         peer: &'static Peer,
         port: u16,
+    },
+    /// Runs a relay that is part of this program, from a port to a port of this host
+    #[command(name = relays::RELAY_WORD)]
+    Relay {
+        #[arg(value_parser = relay)]
+        relay: &'static RelayPeer,
+        port: u16,
+        server: u16,
     },
     /// Runs the load tester that is part of this program, and prints its result as JSON
     #[command(name = clients::BARE_WORD)]
@@ -85,6 +98,11 @@ fn peer(name: &str) -> Result<&'static Peer, String> {
     Peer::named(name.trim()).ok_or_else(|| format!("there are: {}", names()))
 }
 
+fn relay(name: &str) -> Result<&'static RelayPeer, String> {
+    let names = || relays::RELAYS.iter().map(|relay| relay.name).collect::<Vec<_>>().join("; ");
+    RelayPeer::named(name.trim()).ok_or_else(|| format!("there are: {}", names()))
+}
+
 fn client(name: &str) -> Result<&'static str, String> {
     let names = CLIENTS.map(|(known, _)| known);
     let known = names.into_iter().find(|known| *known == name.trim());
@@ -102,6 +120,9 @@ fn main() -> ExitCode {
     let outcome = match &args.part {
         None => bench(&args),
         Some(Part::Serve { peer, port }) => serve(peer, *port),
+        Some(Part::Relay { relay, port, server }) => {
+            listen(*port).and_then(|listener| relay.run(&listener, *server)).map(|()| false)
+        }
         Some(Part::Bare { port, connections, payload_len, in_flight, warm_up, length }) => {
             let [connections, payload_len, in_flight] = [*connections, *payload_len, *in_flight];
             let shape = Shape { connections, payload_len, in_flight };
@@ -159,6 +180,7 @@ fn bench(args: &Args) -> io::Result<bool> {
         length: Duration::from_secs_f64(args.seconds),
         peers: args.peers.clone(),
         clients: args.clients.clone(),
+        relays: args.relays.clone(),
         section: args.section.clone(),
         trustctl,
         scratch: scratch.canonicalize()?,

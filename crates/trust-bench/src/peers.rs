@@ -245,8 +245,9 @@ impl Peer {
                 words
             }
             Program::Installed(program, arguments) => {
-                let directories = std::env::var_os("PATH").unwrap_or_default();
-                std::env::split_paths(&directories).find(|path| path.join(program).is_file())?;
+                if !is_installed(program) {
+                    return None;
+                }
                 let own = trustctl.to_string_lossy();
                 let filled =
                     |word: &&str| word.replace("{port}", &port).replace("{trustctl}", &own);
@@ -256,4 +257,10 @@ impl Peer {
         };
         Some(words)
     }
+}
+
+/// Whether a program of this name can be run.
+pub fn is_installed(program: &str) -> bool {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&directories).any(|path| path.join(program).is_file())
 }

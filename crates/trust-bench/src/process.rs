@@ -1,5 +1,6 @@
 //! A peer's process: started on its core, asked for its resource use, and stopped.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,8 +14,6 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use rustix::process::{self, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-use crate::peers::Peer;
 
 /// How long a peer may take to listen, and to stop.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -66,22 +65,23 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
 }
 
 impl Process {
-    /// Starts `peer` on `cores` and waits until it listens. Its output goes to `log`. `None` if it
-    /// is not installed.
+    /// Starts a program on `cores` and waits until it listens. `command` gets the path of this
+    /// program and the port to listen on, and returns `None` if the other is not installed. What it
+    /// prints goes to a file in `scratch`.
     ///
     /// # Errors
     ///
     /// If it cannot be started, ends, or does not listen within ten seconds.
     pub fn start(
-        peer: &Peer,
-        trustctl: &Path,
+        name: &str,
+        command: impl FnOnce(&Path, u16) -> io::Result<Option<Vec<OsString>>>,
         cores: &[usize],
         scratch: &Path,
     ) -> io::Result<Option<Process>> {
         let port = free_port()?;
         let own = std::env::current_exe()?;
-        let Some(words) = peer.command(&own, trustctl, port) else { return Ok(None) };
-        let file_name = peer.name.replace(|letter: char| !letter.is_alphanumeric(), "-");
+        let Some(words) = command(&own, port)? else { return Ok(None) };
+        let file_name = file_name(name);
         let log = File::create(scratch.join(format!("{file_name}.log")))?;
         let mut command = Command::new(&words[0]);
         command
@@ -180,6 +180,41 @@ impl Process {
         Ok(self.processes()?.into_iter().filter_map(resident).sum::<u64>() * 1024)
     }
 
+    /// How many descriptors it has open, and how many of them are ends of pipes.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn descriptors(&self) -> io::Result<[u64; 2]> {
+        let [mut all, mut pipes] = [0; 2];
+        for pid in self.processes()? {
+            for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+                let target = fs::read_link(entry.path()).unwrap_or_default();
+                all += 1;
+                pipes += u64::from(target.to_string_lossy().starts_with("pipe:"));
+            }
+        }
+        Ok([all, pipes])
+    }
+
+    /// Ends it, or the program that it watches, with SIGTERM, and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end within ten seconds.
+    pub fn end(mut self) -> io::Result<()> {
+        let last = self.processes()?.pop().and_then(process::Pid::from_raw);
+        process::kill_process(last.expect("its own process is one"), Signal::TERM)?;
+        let asked = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if asked.elapsed() > DEADLINE {
+                return Err(io::Error::other(format!("does not end after {DEADLINE:?}")));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
     /// It and all its descendants: a server may start a process per client, which may start another
     /// one.
     fn processes(&self) -> io::Result<Vec<i32>> {
@@ -224,6 +259,11 @@ fn user_and_system_ticks(pid: i32) -> Option<[[u64; 2]; 2]> {
     let mut fields = fields.split(' ').skip(11).map_while(|field| field.parse().ok());
     let mut next = || fields.next();
     Some([[next()?, next()?], [next()?, next()?]])
+}
+
+/// The name of a peer as that of a file.
+pub fn file_name(name: &str) -> String {
+    name.replace(|letter: char| !letter.is_alphanumeric(), "-")
 }
 
 /// A port that currently has no listener.

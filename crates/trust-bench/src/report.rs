@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use crate::clients::{BARE, CLIENTS, Turn};
 use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
+use crate::load::Shape;
+use crate::measurement::Measurement;
 use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{FLOOR, PEERS};
-use crate::run::{Idle, Measurement, Results, load_title};
+use crate::proxy::{self, IdleRelay, ProxyResults};
+use crate::relays::RELAYS;
+use crate::run::{Idle, Results, load_title};
 use crate::statistics::{Estimate, Verdict};
 
 /// Width of the column for the peers' names.
@@ -30,10 +34,10 @@ pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Str
         line(o, format_args!("  {:NAME$} {}", peer.name, peer.what));
     }
     for (shape, rows) in &results.shapes {
-        samples(o, &format!("{shape} (connections × payload × in flight)"), "messages/s", rows);
+        samples(o, &shape_title("", *shape), "messages/s", FLOOR, rows);
     }
     if !results.churn.is_empty() {
-        samples(o, "connect-echo-close", "connections/s", &results.churn);
+        samples(o, "connect-echo-close", "connections/s", FLOOR, &results.churn);
     }
     idle(o, results);
     starts(o, results);
@@ -46,6 +50,7 @@ pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Str
     for (shape, rows) in &results.load {
         turns(o, &load_title(*shape), rows);
     }
+    relays(o, &results.proxy);
     line(o, format_args!("\ngoals{:63} goal   measured  [90 % interval]", ""));
     for goal in goals {
         let (sign, bound) = match goal.bound {
@@ -62,13 +67,17 @@ pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Str
     out
 }
 
-fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
+fn shape_title(title: &str, shape: Shape) -> String {
+    format!("{title}{shape} (connections × payload × in flight)")
+}
+
+fn samples(o: &mut String, title: &str, unit: &str, floor: &str, rows: &Rows<Measurement>) {
     line(o, format_args!("\n{title}"));
     line(
         o,
         format_args!(
             "  {:NAME$} {unit:>13}  CPU us (user)   p50 us   p99 us p99.9 us  \
-             server  load   CPU against floor",
+             server  load   CPU against {floor}",
             ""
         ),
     );
@@ -78,14 +87,14 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
             PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
             PeerOutcome::Measured(samples) => {
                 let figures = Figures::of(samples);
-                let against = ratio(rows, name, FLOOR, cpu_per_message).map(interval);
+                let against = ratio(rows, name, floor, cpu_per_message).map(interval);
                 let against = against.unwrap_or_default();
                 let Figures { rate, cpu, user, p50, p99, p999, server, load } = figures;
                 let [p50, p99, p999] = [p50, p99, p999].map(|latency| match latency {
                     0.0 => "-".to_owned(),
                     _ => format!("{latency:.1}"),
                 });
-                let limit = if server >= BUSY { "" } else { " (the server waited)" };
+                let limit = if server >= BUSY || server == 0.0 { "" } else { " (it waited)" };
                 line(
                     o,
                     format_args!(
@@ -149,25 +158,11 @@ fn idle(o: &mut String, results: &Results) {
         o,
         format_args!("  {:NAME$} connections  bytes/connection  kernel bytes/connection  CPU", ""),
     );
-    for (name, outcome) in &results.idle {
-        match outcome {
-            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
-            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
-            PeerOutcome::Measured(all) => {
-                for idle in all {
-                    let Idle { connections, resident, kernel, cpu } = *idle;
-                    let cpu = cpu * 100.0;
-                    line(
-                        o,
-                        format_args!(
-                            "  {name:NAME$} {connections:11} {resident:17.0} {kernel:24.0} \
-                             {cpu:4.1} %"
-                        ),
-                    );
-                }
-            }
-        }
-    }
+    plain(o, &results.idle, |idle| {
+        let Idle { connections, resident, kernel, cpu } = *idle;
+        let cpu = cpu * 100.0;
+        format!("{connections:11} {resident:17.0} {kernel:24.0} {cpu:4.1} %")
+    });
 }
 
 fn starts(o: &mut String, results: &Results) {
@@ -182,6 +177,49 @@ fn starts(o: &mut String, results: &Results) {
             PeerOutcome::Measured(seconds) => {
                 let median = Estimate::of(seconds).map_or(f64::NAN, |estimate| estimate.median);
                 line(o, format_args!("  {name:NAME$} {:6.2} ms", median * 1e3));
+            }
+        }
+    }
+}
+
+fn relays(o: &mut String, results: &ProxyResults) {
+    if results.shapes.is_empty() && results.idle.is_empty() && results.calls.is_empty() {
+        return;
+    }
+    line(o, format_args!("\nrelays"));
+    for relay in RELAYS {
+        line(o, format_args!("  {:NAME$} {}", relay.name, relay.what));
+    }
+    for (title, rows) in &results.shapes {
+        let Some((_, shape, floor)) = proxy::SHAPES.iter().find(|(its, ..)| its == title) else {
+            continue;
+        };
+        samples(o, &shape_title(&format!("{title}, "), *shape), "messages/s", floor, rows);
+    }
+    if !results.idle.is_empty() {
+        line(o, format_args!("\n{}: connections that have had one message relayed", proxy::MEMORY));
+        line(o, format_args!("  {:NAME$} connections  bytes each  descriptors  pipes  CPU", ""));
+        plain(o, &results.idle, |idle| {
+            let IdleRelay { connections, resident, descriptors, pipe_ends, cpu } = *idle;
+            let (pipes, cpu) = (pipe_ends / 2.0, cpu * 100.0);
+            format!("{connections:11} {resident:11.0} {descriptors:12.2} {pipes:6.2} {cpu:4.1} %")
+        });
+    }
+    if !results.calls.is_empty() {
+        line(o, format_args!("\n{}: per round trip of 64 B on one connection", proxy::CALLS));
+        line(o, format_args!("  {:NAME$} instructions  system calls", ""));
+        plain(o, &results.calls, |cost| format!("{:12.1} {:13.3}", cost.instructions, cost.calls));
+    }
+}
+
+/// A table with a line per measurement.
+fn plain<T>(o: &mut String, rows: &Rows<T>, text: impl Fn(&T) -> String) {
+    for (name, outcome) in rows {
+        match outcome {
+            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            PeerOutcome::Measured(all) => {
+                all.iter().for_each(|one| line(o, format_args!("  {name:NAME$} {}", text(one))));
             }
         }
     }
@@ -229,6 +267,9 @@ pub fn has_failures(results: &Results) -> bool {
         || any(&results.idle)
         || any(&results.starts)
         || results.load.iter().any(|(_, rows)| any(rows))
+        || results.proxy.shapes.iter().any(|(_, rows)| any(rows))
+        || any(&results.proxy.idle)
+        || any(&results.proxy.calls)
 }
 
 /// The whole report, for programs.
@@ -286,7 +327,27 @@ pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) ->
         })),
         "start_seconds": rows_json(&results.starts, |seconds| json!(seconds)),
         "load": load.collect::<Vec<_>>(),
+        "proxy": proxy_json(&results.proxy),
         "goals": goals.collect::<Vec<_>>(),
+    })
+}
+
+fn proxy_json(results: &ProxyResults) -> Value {
+    let shapes = results.shapes.iter();
+    let shapes = shapes.map(|(title, rows)| ((*title).to_owned(), rows_json(rows, sample_json)));
+    json!({
+        "sections": Value::Object(shapes.collect()),
+        "idle": rows_json(&results.idle, |idle| json!({
+            "connections": idle.connections,
+            "resident_bytes": idle.resident,
+            "descriptors": idle.descriptors,
+            "pipe_ends": idle.pipe_ends,
+            "cpu": idle.cpu,
+        })),
+        "round_trip": rows_json(&results.calls, |cost| json!({
+            "instructions": cost.instructions,
+            "system_calls": cost.calls,
+        })),
     })
 }
 

@@ -5,18 +5,20 @@
 //! all of them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-use hdrhistogram::Histogram;
 
 use crate::churn::Churn;
 use crate::clients::{self, Turn, Turns};
+use crate::kernel;
 use crate::load::{Load, Shape};
+use crate::measurement::{Measurement, measure, measure_messages};
 use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{FLOOR, PEERS, Peer, Program};
 use crate::process::{Process, pin_to_core};
-use crate::{kernel, rounds};
+use crate::proxy::{self, ProxyResults, RelayBench};
+use crate::relays::RelayPeer;
+use crate::rounds::{self, Contender};
 
 /// The eight shapes.
 pub const SHAPES: [Shape; 8] = [
@@ -58,6 +60,7 @@ pub fn titles() -> Vec<String> {
         .map(Shape::to_string)
         .chain(others)
         .chain(clients::SHAPES.map(load_title))
+        .chain(proxy::TITLES.map(str::to_owned))
         .collect()
 }
 
@@ -76,6 +79,8 @@ pub struct BenchPlan {
     pub peers: Vec<&'static Peer>,
     /// Only these load testers; all if empty.
     pub clients: Vec<&'static str>,
+    /// Only these relays; all if empty.
+    pub relays: Vec<&'static RelayPeer>,
     /// Only sections whose title contains this.
     pub section: Option<String>,
     /// The program under test.
@@ -84,23 +89,6 @@ pub struct BenchPlan {
     pub scratch: PathBuf,
     /// The servers' core and the load's.
     pub cores: [usize; 2],
-}
-
-/// One measurement.
-#[derive(Clone, Debug)]
-pub struct Measurement {
-    /// Messages or connections.
-    pub count: u64,
-    /// How long it took.
-    pub elapsed: Duration,
-    /// CPU time of the server.
-    pub cpu: Duration,
-    /// The program's share of that; the rest is the kernel's.
-    pub user_share: f64,
-    /// CPU time of the load.
-    pub load_cpu: Duration,
-    /// In nanoseconds; `None` if it is not measured.
-    pub latency: Option<Histogram<u64>>,
 }
 
 /// What a server costs while idle.
@@ -129,6 +117,8 @@ pub struct Results {
     pub starts: Rows<f64>,
     /// Load testers against the same server, by shape.
     pub load: Vec<(Shape, Rows<Turn>)>,
+    /// Relays between the load and a server of its own.
+    pub proxy: ProxyResults,
 }
 
 impl BenchPlan {
@@ -142,7 +132,7 @@ impl BenchPlan {
         let mut results = Results::default();
         for shape in SHAPES {
             if self.wants(&shape.to_string()) {
-                results.shapes.push((shape, self.measure_shape(shape)?));
+                results.shapes.push((shape, self.measure_shape(shape)));
             }
         }
         if self.wants(CHURN) {
@@ -159,6 +149,7 @@ impl BenchPlan {
                 results.load.push((shape, self.measure_clients(shape)?));
             }
         }
+        results.proxy = self.measure_relays()?;
         Ok(results)
     }
 
@@ -179,61 +170,52 @@ impl BenchPlan {
         is_wanted
     }
 
-    fn measure_shape(&self, shape: Shape) -> io::Result<Rows<Measurement>> {
+    fn measure_shape(&self, shape: Shape) -> Rows<Measurement> {
         let stays = shape.connections * self.peers().count() <= CONNECTIONS_KEPT;
-        let mut standing = vec![];
+        let mut contenders = vec![];
         for peer in self.peers() {
-            standing.push(match self.stand_by(peer, shape.connections) {
-                Ready::Not(outcome) => Standing::out(peer, outcome),
+            contenders.push(match self.stand_by(peer, shape.connections) {
+                Ready::Not(outcome) => Contender::out(peer.name, outcome),
                 Ready::Listening(process) if !stays => {
-                    Standing::ready(peer, process, Driver::Visits(shape))
+                    self.contender(peer, process, Driver::Visits(shape))
                 }
                 Ready::Listening(process) => match Load::connect(process.address, shape) {
-                    Ok(load) => Standing::ready(peer, process, Driver::Messages(load)),
-                    Err(error) => Standing::out(peer, PeerOutcome::Failed(error.to_string())),
+                    Ok(load) => self.contender(peer, process, Driver::Messages(load)),
+                    Err(error) => Contender::out(peer.name, PeerOutcome::Failed(error.to_string())),
                 },
             });
         }
-        Ok(self.take_turns(standing))
+        rounds::take_turns(self.rounds, contenders)
     }
 
     fn measure_churn(&self) -> io::Result<Rows<Measurement>> {
-        let mut standing = vec![];
+        let mut contenders = vec![];
         for peer in self.peers() {
             if peer.churn == 0 {
-                standing.push(Standing::out(peer, PeerOutcome::Skipped(NOT_ABOUT_IT.to_owned())));
+                let outcome = PeerOutcome::Skipped(NOT_ABOUT_IT.to_owned());
+                contenders.push(Contender::out(peer.name, outcome));
                 continue;
             }
-            standing.push(match self.start(peer) {
-                Ready::Not(outcome) => Standing::out(peer, outcome),
+            contenders.push(match self.start(peer) {
+                Ready::Not(outcome) => Contender::out(peer.name, outcome),
                 Ready::Listening(process) => {
                     let churn = Churn::new(process.address, peer.churn)?;
-                    Standing::ready(peer, process, Driver::Connections(churn))
+                    self.contender(peer, process, Driver::Connections(churn))
                 }
             });
         }
-        Ok(self.take_turns(standing))
+        Ok(rounds::take_turns(self.rounds, contenders))
     }
 
-    /// Runs one round that does not count and then all others.
-    fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Measurement> {
-        for round in 0..=self.rounds {
-            for index in rounds::order(round, standing.len()) {
-                let one = &mut standing[index];
-                let Some((process, driver)) = &mut one.running else { continue };
-                match (driver.measure(process, self.length), &mut one.outcome) {
-                    (Ok(sample), PeerOutcome::Measured(samples)) if round > 0 => {
-                        samples.push(sample)
-                    }
-                    (Ok(_), _) => {}
-                    (Err(error), outcome) => {
-                        *outcome = PeerOutcome::Failed(error.to_string());
-                        one.running = None;
-                    }
-                }
-            }
-        }
-        standing.into_iter().map(|one| (one.peer.name, one.outcome)).collect()
+    /// A peer that is measured in each of its turns.
+    fn contender(
+        &self,
+        peer: &Peer,
+        process: Process,
+        mut driver: Driver,
+    ) -> Contender<'static, Measurement> {
+        let length = self.length;
+        Contender::ready(peer.name, move || driver.measure(&process, length))
     }
 
     fn measure_idle(&self) -> io::Result<Rows<Idle>> {
@@ -273,8 +255,7 @@ impl BenchPlan {
 
     fn measure_clients(&self, shape: Shape) -> io::Result<Rows<Turn>> {
         let floor = Peer::named(FLOOR).expect("it is one of the peers");
-        let server = Process::start(floor, &self.trustctl, &self.cores[..1], &self.scratch)?;
-        let server = server.expect("it is part of this program");
+        let server = self.process(floor, &self.cores[..1])?.expect("it is part of this program");
         let turns = Turns {
             rounds: self.rounds,
             length: self.length,
@@ -283,6 +264,18 @@ impl BenchPlan {
             scratch: &self.scratch,
         };
         Ok(turns.take(&server, shape))
+    }
+
+    fn measure_relays(&self) -> io::Result<ProxyResults> {
+        let bench = RelayBench {
+            rounds: self.rounds,
+            length: self.length,
+            relays: &self.relays,
+            trustctl: &self.trustctl,
+            scratch: &self.scratch,
+            core: self.cores[0],
+        };
+        bench.run(|title| self.wants(title))
     }
 
     fn peers(&self) -> impl Iterator<Item = &'static Peer> {
@@ -301,10 +294,15 @@ impl BenchPlan {
         self.start(peer)
     }
 
+    fn process(&self, peer: &Peer, cores: &[usize]) -> io::Result<Option<Process>> {
+        let command = |own: &Path, port| Ok(peer.command(own, &self.trustctl, port));
+        Process::start(peer.name, command, cores, &self.scratch)
+    }
+
     fn start<T>(&self, peer: &Peer) -> Ready<T> {
         let two = [self.cores[0], self.cores[1]];
         let cores = if peer.is_on_both_cores { &two[..] } else { &two[..1] };
-        match Process::start(peer, &self.trustctl, cores, &self.scratch) {
+        match self.process(peer, cores) {
             Ok(Some(process)) => Ready::Listening(process),
             Ok(None) => Ready::Not(PeerOutcome::Skipped("not installed".to_owned())),
             Err(error) => Ready::Not(PeerOutcome::Failed(error.to_string())),
@@ -315,23 +313,6 @@ impl BenchPlan {
 enum Ready<T> {
     Listening(Process),
     Not(PeerOutcome<T>),
-}
-
-/// A peer that takes turns, or is out.
-struct Standing {
-    peer: &'static Peer,
-    running: Option<(Process, Driver)>,
-    outcome: PeerOutcome<Measurement>,
-}
-
-impl Standing {
-    fn ready(peer: &'static Peer, process: Process, driver: Driver) -> Standing {
-        Standing { peer, running: Some((process, driver)), outcome: PeerOutcome::Measured(vec![]) }
-    }
-
-    fn out(peer: &'static Peer, outcome: PeerOutcome<Measurement>) -> Standing {
-        Standing { peer, running: None, outcome }
-    }
 }
 
 enum Driver {
@@ -346,49 +327,22 @@ enum Driver {
 impl Driver {
     fn measure(&mut self, process: &Process, length: Duration) -> io::Result<Measurement> {
         match self {
-            Driver::Messages(load) => measure_messages(process, load, length),
+            Driver::Messages(load) => measure_messages(Some(process), load, length),
             Driver::Visits(shape) => {
                 let mut load = Load::connect(process.address, *shape)?;
                 load.run(Duration::ZERO)?;
-                let sample = measure_messages(process, &mut load, length);
+                let sample = measure_messages(Some(process), &mut load, length);
                 drop(load);
                 // Otherwise closing its connections would take the next one's time.
                 process.wait_until_idle()?;
                 sample
             }
-            Driver::Connections(churn) => measure(process, || {
+            Driver::Connections(churn) => measure(Some(process), || {
                 let churned = churn.run(length)?;
                 Ok((churned.connections, churned.elapsed, None))
             }),
         }
     }
-}
-
-fn measure_messages(
-    process: &Process,
-    load: &mut Load,
-    length: Duration,
-) -> io::Result<Measurement> {
-    measure(process, || {
-        let seen = load.run(length)?;
-        Ok((seen.messages, seen.elapsed, Some(seen.latency)))
-    })
-}
-
-type Seen = (u64, Duration, Option<Histogram<u64>>);
-
-fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Result<Measurement> {
-    let (server_before, load_before) = (process.cpu_time()?, kernel::own_cpu_time());
-    let (count, elapsed, latency) = run()?;
-    let (server, load) = (process.cpu_time()?, kernel::own_cpu_time());
-    Ok(Measurement {
-        count,
-        elapsed,
-        cpu: server.total.saturating_sub(server_before.total),
-        user_share: server.user_share_since(&server_before),
-        load_cpu: load - load_before,
-        latency,
-    })
 }
 
 /// Measures connections that have had one frame echoed and are idle from then on.

@@ -10,7 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
+use rustix::net::{SocketFlags, accept_with};
+
+use crate::echoing::EchoingSocket;
 
 /// Bytes received per call: no message of any shape needs a second one.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -28,11 +30,6 @@ const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
 
 const ENDING: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
-
-struct FloorClient {
-    socket: OwnedFd,
-    owed: Vec<u8>,
-}
 
 /// Serves until an error.
 ///
@@ -79,7 +76,7 @@ fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(LISTENER);
     epoll::add(&epoll, listener, data, epoll::EventFlags::IN)?;
-    let mut peers: Vec<Option<FloorClient>> = vec![];
+    let mut peers: Vec<Option<EchoingSocket>> = vec![];
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut events = Vec::with_capacity(EVENTS);
     loop {
@@ -96,7 +93,7 @@ fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
                     let Some(peer) = peers[slot as usize].as_mut() else { continue };
                     let is_ending = flags.intersects(ENDING);
                     pad();
-                    if !peer.turn(is_ending, &mut buffer) {
+                    if peer.turn(is_ending, &mut buffer).is_none() {
                         peers[slot as usize] = None;
                     }
                 }
@@ -108,7 +105,7 @@ fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
 fn accept_all(
     listener: &TcpListener,
     epoll: &OwnedFd,
-    peers: &mut Vec<Option<FloorClient>>,
+    peers: &mut Vec<Option<EchoingSocket>>,
 ) -> io::Result<()> {
     loop {
         let socket = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -124,46 +121,6 @@ fn accept_all(
         }
         let data = epoll::EventData::new_u64(slot as u64);
         epoll::add(epoll, &socket, data, INTEREST)?;
-        peers[slot] = Some(FloorClient { socket, owed: vec![] });
-    }
-}
-
-impl FloorClient {
-    /// Does everything that the socket is ready for; returns whether the connection goes on.
-    fn turn(&mut self, is_ending: bool, buffer: &mut [u8]) -> bool {
-        loop {
-            if !self.owed.is_empty() {
-                let owed = std::mem::take(&mut self.owed);
-                if self.send(&owed).is_err() {
-                    return false;
-                }
-                if !self.owed.is_empty() {
-                    return true;
-                }
-            }
-            let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((0, _)) => return false,
-                Ok((received, _)) => received,
-                Err(Errno::INTR) => continue,
-                Err(error) => return error == Errno::AGAIN,
-            };
-            if self.send(&buffer[..received]).is_err() {
-                return false;
-            }
-            if received < buffer.len() && !is_ending {
-                return true;
-            }
-        }
-    }
-
-    /// Sends bytes, and keeps those that the kernel does not take.
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
-        let sent = match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error),
-        };
-        self.owed.extend_from_slice(&bytes[sent..]);
-        Ok(())
+        peers[slot] = Some(EchoingSocket::new(socket));
     }
 }
