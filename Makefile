@@ -43,7 +43,8 @@ help:
 	@echo 'make adversary         simulated peers against the built server; SCRIPTS=300, FROM=0'
 	@echo 'make fuzz              every fuzz target; TIME=60 seconds; needs cargo-fuzz and C++'
 	@echo 'make fuzz-check        builds the fuzz targets with warnings denied; needs a C++ compiler'
-	@echo 'make bench             echo servers and load testers side by side; BENCH=--help for options'
+	@echo 'make bench             echo servers, load testers and relays side by side; BENCH=--help for'
+	@echo '                       options'
 	@echo 'make accuracy          how exact the times and rates of the proxy are'
 	@echo 'make instructions      instructions per echo, compared to those committed; needs valgrind'
 	@echo 'make kubernetes        checks the manifests in packaging/; needs python3 with venv'
@@ -178,7 +179,7 @@ fuzz-check:
 	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml \
 		--target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
 
-# Takes twenty minutes, and wants a machine with two cores to itself.
+# Takes half an hour, and wants a machine with two cores to itself.
 bench:
 	$(CARGO) build --release --package trustctl --bin trustctl
 	$(CARGO) run --release --package trust-bench -- $(BENCH)

@@ -289,3 +289,67 @@ fn busy_poll_ratio(results: &Results, shape: Shape) -> Option<Estimate> {
     let (best, _) = medians.min_by(|left, right| left.1.total_cmp(&right.1))?;
     ratio(rows, OURS_BUSY, best, p50)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hdrhistogram::Histogram;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What each relay had: its median latency and its CPU time per message, in microseconds.
+    fn rows(of: &[(&'static str, u64, u64)]) -> Rows<Measurement> {
+        let sample = |micros: u64, cpu: u64| {
+            let mut latency = Histogram::new(3).expect("legal");
+            latency.record(micros * 1_000).expect("it grows");
+            Measurement {
+                count: 1,
+                elapsed: SECOND,
+                cpu: Duration::from_micros(cpu),
+                user_share: 0.0,
+                load_cpu: SECOND,
+                latency: Some(latency),
+            }
+        };
+        of.iter()
+            .map(|(name, micros, cpu)| (*name, PeerOutcome::Measured(vec![sample(*micros, *cpu)])))
+            .collect()
+    }
+
+    #[test]
+    fn what_the_proxy_adds_is_compared_with_the_peer_that_adds_least() {
+        let own = [(relays::DIRECT, 10, 0), (relays::OURS, 32, 0), (relays::OURS_ARMED, 11, 0)];
+        let peers = [("nginx", 50, 0), (relays::BARE, 30, 0), (relays::BARE_AGAIN, 12, 0)];
+        let ratio = added_latency_ratio(&rows(&[own, peers].concat())).expect("all are there");
+        assert!((ratio.median - 1.1).abs() < 0.01, "{ratio:?}");
+        assert_eq!(added_latency_ratio(&rows(&own)), None, "no peer");
+        assert_eq!(added_latency_ratio(&rows(&own[1..])), None, "nothing to subtract");
+    }
+
+    #[test]
+    fn the_goals_of_the_proxy_are_read_from_their_sections() {
+        let bulk = rows(&[
+            (relays::BARE_SPLICE, 0, 100),
+            (relays::OURS, 0, 120),
+            (relays::OURS_FRAMING, 0, 150),
+            ("haproxy", 0, 240),
+        ]);
+        let results = ProxyResults { shapes: vec![(proxy::BULK, bulk)], ..Default::default() };
+        let goals = proxy_goals(&results);
+        let median = |words: [&str; 2]| {
+            let is_it = |goal: &&Goal| words.iter().all(|word| goal.what.contains(word));
+            let goal = goals.iter().find(is_it).expect("there is such a goal");
+            goal.estimate.map(|estimate| (estimate.median * 100.0).round())
+        };
+        assert_eq!(median([proxy::BULK, "trustctl against bare splice"]), Some(120.0));
+        assert_eq!(median([proxy::BULK, "trustctl against haproxy"]), Some(50.0));
+        assert_eq!(median([proxy::BULK, "framing against trustctl"]), Some(125.0));
+        assert_eq!(median([proxy::BULK, "trustctl against nginx"]), None);
+        assert_eq!(median([proxy::ROUND_TRIPS, "trustctl against bare"]), None);
+        let bound = goals.iter().find(|goal| goal.what.contains("bare splice"));
+        assert_eq!(bound.and_then(Goal::verdict), Some(Verdict::Missed));
+    }
+}

@@ -1,5 +1,5 @@
-//! Compares echo servers, load testers and relays: what an echo costs, and what ours add to it. Run it
-//! with `make bench`.
+//! Compares echo servers, load testers and relays: what an echo costs, and what ours add to it. Run
+//! it with `make bench`.
 #![forbid(unsafe_code)]
 
 pub mod accuracy;

@@ -15,7 +15,9 @@ use crate::measurement::{Measurement, measure_messages};
 use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::is_installed;
 use crate::process::{Process, file_name};
-use crate::relays::{BARE, BARE_SPLICE, OURS, OURS_ARMED, RELAYS, RelayPeer, RelayProgram};
+use crate::relays::{
+    BARE, BARE_SPLICE, OURS, OURS_ARMED, OURS_FRAMING, RELAYS, RelayPeer, RelayProgram,
+};
 use crate::rounds::{self, Contender};
 
 /// One message at a time: what a relay adds to a round trip.
@@ -40,7 +42,7 @@ pub const TITLES: [&str; 5] = [LATENCY, ROUND_TRIPS, BULK, MEMORY, CALLS];
 pub const SHAPES: [(&str, Shape, &str); 3] = [
     (LATENCY, Shape { connections: 1, payload_len: 64, in_flight: 1 }, BARE),
     (ROUND_TRIPS, Shape { connections: 50, payload_len: 64, in_flight: 1 }, BARE),
-    (BULK, Shape { connections: 10, payload_len: 64 * 1024, in_flight: 4 }, BARE_SPLICE),
+    (BULK, Shape { connections: 10, payload_len: 64 * 1024, in_flight: 16 }, BARE_SPLICE),
 ];
 
 /// Idle connections: with both ends in the load, below the limit of 20,000 descriptors per process
@@ -53,7 +55,7 @@ const IDLE_WATCHED: Duration = Duration::from_secs(1);
 /// A relay that is counted: what it does for one round trip is the difference of two runs.
 const COUNTED: Shape = Shape { connections: 1, payload_len: 64, in_flight: 1 };
 const COUNTED_TRIPS: [u32; 2] = [1_000, 5_000];
-const COUNTED_RELAYS: [&str; 4] = [BARE, BARE_SPLICE, OURS, OURS_ARMED];
+const COUNTED_RELAYS: [&str; 5] = [BARE, BARE_SPLICE, OURS, OURS_ARMED, OURS_FRAMING];
 
 /// What relays cost, by section.
 #[derive(Debug, Default)]

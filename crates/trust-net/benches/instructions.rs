@@ -1,4 +1,5 @@
-//! Counts what our own code executes for an echo, and compares it with what is committed.
+//! Counts what our own code executes for an echo, and to relay a message, and compares it with
+//! what is committed.
 //!
 //! Counted by callgrind, so it is the same number on every run with the same compiler, whatever
 //! else the machine does: `make instructions` compares, `make instructions UPDATE=1` writes the
@@ -22,7 +23,12 @@ use trust_net::by_hand::{ByHand, by_hand};
 use trust_net::service::Echo;
 use trust_wire::decoder::Decoder;
 use trust_wire::frame::encode_frame;
-use trust_wire::{Connection, Limits, Probe, Received, Timestamp};
+use trust_wire::relay::{
+    FaultAction, FaultPlace, FrameFormat, Relay, RelayFault, RelayIo, RelaySide, RelayStep,
+    RelayTurn,
+};
+use trust_wire::turn::{Question, Refusal, Unread};
+use trust_wire::{Connection, LengthFormat, Limits, Probe, Readiness, Received, Timestamp};
 
 /// How much more than the committed number is accepted.
 const TOLERANCE: f64 = 0.05;
@@ -46,6 +52,9 @@ const CASES: &[Case] = &[
         "client accepted, echoed once, ended by FIN, through it",
         turn_connect_close,
     ),
+    ("relay_one", "64 B relayed there and back through the relay's core", counted_relay_one),
+    ("relay_armed", "the same with a fault at byte 2^60", counted_relay_armed),
+    ("relay_framed", "the same with frames followed", counted_relay_framed),
 ];
 
 type Case = (&'static str, &'static str, fn(&Input));
@@ -142,6 +151,67 @@ fn counted_open_and_close(input: &Input) {
         connection.handle_end_of_stream();
         black_box(connection.poll_close(Timestamp::default(), Probe::default));
         black_box(connection.poll_cause());
+    }
+}
+
+#[inline(never)]
+fn counted_relay_one(input: &Input) {
+    relay(&input.one, vec![], None);
+}
+
+#[inline(never)]
+fn counted_relay_armed(input: &Input) {
+    let (rule, place) = (0, FaultPlace::Byte(1 << 60));
+    relay(&input.one, vec![RelayFault { rule, place, action: FaultAction::Reset }], None);
+}
+
+#[inline(never)]
+fn counted_relay_framed(input: &Input) {
+    relay(&input.one, vec![], Some(FrameFormat::Length(LengthFormat::U32_BE)));
+}
+
+/// Two sockets in memory, which take everything.
+struct RelayedBytes<'a>(&'a [u8]);
+
+impl RelayIo for RelayedBytes<'_> {
+    fn receive(&mut self, _from: RelaySide, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        buffer[..self.0.len()].copy_from_slice(self.0);
+        Ok(self.0.len())
+    }
+
+    fn send(&mut self, _to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal> {
+        Ok(black_box(bytes).len())
+    }
+
+    fn ask(&mut self, _side: RelaySide, _question: Question) {}
+
+    fn unacknowledged(&mut self, _side: RelaySide) -> u64 {
+        0
+    }
+
+    fn shutdown_send(&mut self, _to: RelaySide) {}
+
+    fn now(&mut self) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
+/// Two turns each time, as each socket becomes readable.
+fn relay(bytes: &[u8], faults: Vec<RelayFault>, format: Option<FrameFormat>) {
+    let mut relay = Relay::new(LIMIT);
+    for to in RelaySide::BOTH {
+        relay.arm(to, faults.clone(), format);
+    }
+    let mut io = RelayedBytes(black_box(bytes));
+    let mut readiness = [Readiness::default(); 2];
+    let mut buffer = vec![0; 64 * 1024];
+    for _ in 0..TIMES {
+        for from in RelaySide::BOTH {
+            readiness[from.index()].note(Unread::Bytes, true);
+            let mut turn = RelayTurn::new(&mut readiness, 16);
+            while black_box(turn.step(&mut relay, &mut io, &mut buffer)) != RelayStep::Over {}
+            black_box(relay.poll_deadline());
+        }
     }
 }
 
