@@ -129,8 +129,14 @@ fn may_fail(case: &CaseReport) -> bool {
 }
 
 fn a_forwarder_that_is_back_after_a_moment_is_found_to_have_ended() {
-    let report = check("framing/1,closing/5", 100, Duration::from_millis(100));
-    let failed = report.cases.iter().filter(|case| case.verdict == VerdictName::Fail);
-    let failed: Vec<&str> = failed.map(|case| case.about.id.as_str()).collect();
-    assert_eq!(failed, ["closing/5"], "{report:?}");
+    // One that sees the RST late serves the next client before it ends.
+    const LOOKS: usize = 5;
+    let is_found = |_| {
+        let report = check("framing/1,closing/5", 100, Duration::from_millis(100));
+        let failed = report.cases.iter().filter(|case| case.verdict == VerdictName::Fail);
+        let failed: Vec<&str> = failed.map(|case| case.about.id.as_str()).collect();
+        assert!(matches!(failed[..], [] | ["closing/5"]), "{report:?}");
+        !failed.is_empty()
+    };
+    assert!((0..LOOKS).any(is_found), "it was never found");
 }
