@@ -122,7 +122,8 @@ fn lateness(
         sleeper.extend(sleeper::lateness(delay, apart, count)?);
     }
     let proxy = path.end()?;
-    if proxy.len() != count * rounds {
+    // Those that were received together are sent together.
+    if proxy.len() * 2 < count * rounds {
         let message = format!("{} of {} messages have a lateness", proxy.len(), count * rounds);
         return Err(io::Error::other(message));
     }
