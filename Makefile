@@ -14,7 +14,7 @@ SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings struc
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
 	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
-	adversary fuzz fuzz-check bench accuracy instructions \
+	adversary fuzz fuzz-check bench accuracy instructions proxy-load \
 	kubernetes prose check publish-check stress full
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo 'make bench             echo servers, load testers and relays side by side; BENCH=--help for'
 	@echo '                       options'
 	@echo 'make accuracy          how exact the times and rates of the proxy are'
+	@echo 'make proxy-load        MESSAGES=10000000 through the proxy, of which none may be lost'
 	@echo 'make instructions      instructions per echo, compared to those committed; needs valgrind'
 	@echo 'make kubernetes        checks the manifests in packaging/; needs python3 with venv'
 	@echo 'make stress            every suite RUNS=20 times, idle, busy and on one core; LANES=1,'
@@ -189,6 +190,12 @@ accuracy:
 	$(CARGO) build --release --package trustctl --bin trustctl
 	$(CARGO) run --release --package trust-bench --bin trust-accuracy -- \
 		--document docs/PROXY.md
+
+# Messages through the proxy, of which none may be lost; optimized, so that ten million take minutes.
+MESSAGES ?= 10000000
+proxy-load:
+	MESSAGES=$(MESSAGES) $(CARGO) test --release --package trustctl --test proxy -- \
+		a_load_through_a_proxy_loses_nothing
 
 # The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the
 # numbers anew.
