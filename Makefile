@@ -191,7 +191,7 @@ accuracy:
 	$(CARGO) run --release --package trust-bench --bin trust-accuracy -- \
 		--document docs/PROXY.md
 
-# Messages through the proxy, of which none may be lost; optimized, so that ten million take minutes.
+# Messages through the proxy, of which none may be lost. Optimized: ten million take minutes.
 MESSAGES ?= 10000000
 proxy-load:
 	MESSAGES=$(MESSAGES) $(CARGO) test --release --package trustctl --test proxy -- \

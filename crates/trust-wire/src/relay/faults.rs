@@ -228,7 +228,7 @@ impl FaultFlow {
         while !rest.is_empty() {
             let reach = self.frames.as_ref().map(|frames| frames.reach(self.position, rest));
             let (now, later) = rest.split_at(reach.unwrap_or(rest.len()));
-            // What is kept is not sent any more.
+            // What is kept is no longer sent.
             self.follow_frames(now, &mut Vec::new());
             rest = later;
         }

@@ -341,8 +341,8 @@ fn a_wrong_rule_is_shown_with_a_caret() {
     };
     let told = refused(&["--fault", "rst @ bite 7 down"], 64);
     let expected = "error: --fault: invalid fault rule: expected a place: byte N, frame N, match \
-                    BYTES, eof, every N bytes|frames, random P% per frame|KiB, time TIME, idle TIME \
-                    or connect\nhint: rst @ bite 7 down\n            ^\n";
+                    BYTES, eof, every N bytes|frames, random P% per frame|KiB, time TIME, idle \
+                    TIME or connect\nhint: rst @ bite 7 down\n            ^\n";
     assert_eq!(told, expected);
     let files = Files::new();
     let path = files.write("rules", "hold\nrst @ byte x\n");

@@ -40,7 +40,7 @@ impl KeptFrame {
         KeptFrame { number, kept_for, bytes: Vec::new() }
     }
 
-    /// Takes the bytes of the output from `start` on, which are of that frame. What is to be sent
+    /// Takes the bytes of the output from `start` on, which are of that frame. What must come
     /// later leaves the output.
     pub(super) fn take(&mut self, number: u64, output: &mut Vec<u8>, start: usize) {
         if number != self.number {
