@@ -200,7 +200,7 @@ impl RelayIo for RelayedBytes<'_> {
 fn relay(bytes: &[u8], faults: Vec<RelayFault>, format: Option<FrameFormat>) {
     let mut relay = Relay::new(LIMIT);
     for to in RelaySide::BOTH {
-        relay.arm(to, faults.clone(), format);
+        relay.arm(to, faults.clone(), format.clone());
     }
     let mut io = RelayedBytes(black_box(bytes));
     let mut readiness = [Readiness::default(); 2];
