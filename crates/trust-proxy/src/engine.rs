@@ -266,7 +266,9 @@ impl<'a> RelayLoop<'a> {
             }
             // Last, so that no event of this round is taken for one of a client that has come to
             // the place of another.
-            self.accept_clients();
+            if self.listeners.is_any_ready() {
+                self.accept_clients();
+            }
             if std::mem::take(&mut self.signals.have_come) {
                 self.handle_signals();
             }

@@ -127,6 +127,11 @@ impl Listeners {
         self.find(token).map(|listener| listener.is_ready = true).is_some()
     }
 
+    /// Whether somebody may be waiting.
+    pub(super) fn is_any_ready(&self) -> bool {
+        self.sockets.iter().any(|listener| listener.is_ready)
+    }
+
     pub(super) fn have(&self, token: Token) -> bool {
         self.sockets.iter().any(|listener| listener.token == token)
     }
@@ -148,7 +153,7 @@ impl Listeners {
     pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
         let accepts = match self.policy.paused_until(now) {
             _ if !self.are_open() => Timestamp::NEVER,
-            Timestamp::NEVER if self.sockets.iter().any(|listener| listener.is_ready) => now,
+            Timestamp::NEVER if self.is_any_ready() => now,
             paused_until => paused_until,
         };
         accepts.min(self.schedule.next(now))
