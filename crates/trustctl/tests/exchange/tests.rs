@@ -333,6 +333,9 @@ fn what_is_wrong_with_an_exchange_is_told_in_one_line() {
     }
 }
 
+/// How often a program may look at a wrong server until it sees that.
+const LOOKS: u32 = 5;
+
 /// What the program says about the server at that port: its exit code.
 fn shown(program: &str, port: u16) -> Option<i32> {
     let port = port.to_string();
@@ -354,7 +357,9 @@ fn a_failure_is_shown_without_this_program_too() {
         let text = files.read("shows.py");
         assert!(files.read("issue.md").contains(&text), "the report has the program");
         assert!(text.contains(&format!("# {case}: ")), "{text}");
-        assert_eq!(shown(&program, wrong), Some(1), "{text}");
+        // On a busy machine two pieces may come as one, which shows nothing.
+        let is_shown = (0..LOOKS).any(|_| shown(&program, wrong) == Some(1));
+        assert!(is_shown, "{text}");
         assert_eq!(shown(&program, right), Some(0), "{text}");
     }
     let files = Files::new();
