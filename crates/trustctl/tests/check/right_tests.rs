@@ -254,7 +254,9 @@ fn a_short_timeout_that_was_not_said_is_measured() {
     for case in &json::read(finished.text()).cases {
         assert_eq!(case.verdict, VerdictName::Info, "{}: {:?}", case.about.id, case.got);
         let said = case.said.as_deref().unwrap_or_default();
-        assert!(said.starts_with("the server ended it after 0.2"), "{said}");
+        // A busy machine makes it longer, and far from the five seconds that are the default.
+        let is_short = |tenths| said.starts_with(&format!("the server ended it after 0.{tenths}"));
+        assert!((2..=5).any(is_short), "{said}");
     }
 }
 
