@@ -183,9 +183,10 @@ enum Sending {
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     began: Timestamp,
-    /// When more was acknowledged than before.
+    /// When a side had acknowledged more than before.
     progress: Timestamp,
-    acknowledged: u64,
+    /// What each side has acknowledged, its FIN included; 0 for one that fails.
+    acknowledged: [u64; 2],
     look_again: Timestamp,
     pause: Duration,
 }
@@ -633,7 +634,7 @@ impl Relay {
             return None;
         }
         let mut is_delivered = true;
-        let mut acknowledged = 0;
+        let mut acknowledged = [0; 2];
         for name in RelaySide::BOTH {
             let (side, other) = (self.side(name), self.side(name.other()));
             // What a dying side has acknowledged no longer matters.
@@ -641,7 +642,8 @@ impl Relay {
                 continue;
             }
             let left = unacknowledged(name);
-            acknowledged += side.delivery.sent.saturating_sub(left);
+            let sent = side.delivery.sent + u64::from(side.fin_sent);
+            acknowledged[name.index()] = sent.saturating_sub(left);
             is_delivered &= match self.imposed {
                 Some(ImposedEnd::Reset(to)) => name != to || left == 0,
                 // What it has sent instead is dropped.
@@ -668,13 +670,15 @@ impl Relay {
     }
 
     /// Whether the wait for delivery has lasted too long.
-    fn is_given_up(&mut self, acknowledged: u64, now: Timestamp) -> bool {
+    fn is_given_up(&mut self, acknowledged: [u64; 2], now: Timestamp) -> bool {
         let new =
             Wait { began: now, progress: now, acknowledged, look_again: now, pause: LOOK_MIN };
         let wait = self.wait.get_or_insert(new);
-        if acknowledged > wait.acknowledged {
-            (wait.acknowledged, wait.progress) = (acknowledged, now);
+        let mut sides = acknowledged.iter().zip(wait.acknowledged);
+        if sides.any(|(now, before)| *now > before) {
+            wait.progress = now;
         }
+        wait.acknowledged = acknowledged;
         let limit = self.linger_timeout;
         if now >= wait.progress + limit || now >= wait.began + limit * WAITS_IN_ALL {
             return true;

@@ -347,6 +347,37 @@ fn what_a_dying_side_had_acknowledged_is_no_progress_to_be_surpassed() {
 }
 
 #[test]
+fn what_a_side_had_acknowledged_that_fails_during_the_wait_is_no_progress_to_be_surpassed() {
+    let mut scene = Scene::new();
+    scene.receive(Upstream, [Ok(&[7; 60]), Ok(b"")]);
+    scene.kernel(Client).unacknowledged = 10;
+    scene.kernel(Upstream).unacknowledged = 8;
+    scene.receive(Client, [Ok(b"question"), Ok(b"")]);
+    scene.wait(LINGER / 2);
+    scene.relay.handle_send_error(Client, 32, ErrnoClass::BrokenPipe);
+    for _ in 0..6 {
+        scene.kernel(Upstream).unacknowledged -= 1;
+        scene.wait(LINGER / 2);
+    }
+    assert_eq!(scene.closed, None);
+}
+
+#[test]
+fn the_acknowledgement_of_a_fin_is_progress() {
+    let mut scene = Scene::new();
+    scene.kernel(Client).unacknowledged = 1;
+    scene.kernel(Upstream).unacknowledged = 1;
+    scene.receive(Client, [Ok(b"")]);
+    scene.receive(Upstream, [Ok(b"")]);
+    scene.wait(LINGER / 2);
+    scene.kernel(Upstream).unacknowledged = 0;
+    scene.wait(LINGER / 2 + LOOK_MAX);
+    assert_eq!(scene.closed, None);
+    scene.wait(LINGER);
+    assert_eq!(scene.closed, Some([RelayClose::Close; 2]));
+}
+
+#[test]
 fn a_fin_and_a_rst_that_are_noticed_together_are_passed_on_together() {
     let mut scene = Scene::new();
     assert!(!scene.relay.handle_failing(Client), "nothing is received yet");
