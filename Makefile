@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 SEEDS ?= 20000
+RELAYS ?= 100000
 TIME ?= 60
 SCRIPTS ?= 300
 FROM ?= 0
@@ -38,9 +39,11 @@ help:
 	@echo 'make hdr-log           our HDR logs in another reader; LOGS=FILES; needs python3-venv'
 	@echo 'make docs              tables and schemas in docs/ against the code; UPDATE=1 writes them'
 	@echo 'make interleavings     code shared by threads, in every order of the threads'
-	@echo 'make sim               connection lifetimes in simulated time; SEEDS=20000'
+	@echo 'make sim               connection lifetimes in simulated time; SEEDS=20000, and those of'
+	@echo '                       relays; RELAYS=100000'
 	@echo 'make planted           plants bugs one at a time, and expects the simulator to find them'
-	@echo 'make adversary         simulated peers against the built server; SCRIPTS=300, FROM=0'
+	@echo 'make adversary         simulated peers against the built server and proxy; SCRIPTS=300,'
+	@echo '                       FROM=0'
 	@echo 'make fuzz              every fuzz target; TIME=60 seconds; needs cargo-fuzz and C++'
 	@echo 'make fuzz-check        builds the fuzz targets with warnings denied; needs a C++ compiler'
 	@echo 'make bench             echo servers, load testers and relays side by side; BENCH=--help for'
@@ -160,16 +163,20 @@ docs:
 interleavings:
 	ci/interleavings
 
-# A failure prints its seed S, which replays it: cargo run --release -p trust-sim -- --seed S.
+# A failure prints its seed S, and how to replay it: cargo run --release -p trust-sim -- --seed S;
+# with --relay in front, if it is one of a relay.
 sim:
 	$(CARGO) run --quiet --release --package trust-sim -- --seeds $(SEEDS)
+	$(CARGO) run --quiet --release --package trust-sim -- --relay --seeds $(RELAYS)
 
 planted:
 	crates/trust-sim/planted/run
 
-# Needs root, iproute2 and nftables. A failure prints the seed and how to play it alone.
+# Needs root, iproute2 and nftables. A failure prints the seed and how to play it alone. The proxy
+# gets schedules of its own, which need nothing.
 adversary:
 	$(CARGO) test --package trustctl --test adversary -- --scripts $(SCRIPTS) --from $(FROM)
+	$(CARGO) test --package trustctl --test proxy -- --ignored schedules::
 
 # The inputs that were kept are replayed by make test, which needs neither.
 fuzz:

@@ -7,7 +7,9 @@
 //!
 //! - [`script`]: from a seed to what happens; [`loopback`]: the same for a real server
 //! - [`simulation`]: clients, paths and a server, joined by a clock
-//! - [`network`], [`peer`], [`driver`]: a TCP path, a client at one end, the server at the other
+//! - [`network`], [`peer`], [`driver`]: a TCP path, a client at one end, the server at the other;
+//!   [`link`]: a path and its client
+//! - [`relay`]: the same for a relay between two peers
 //! - [`watched`]: a connection whose turns are judged
 //! - [`check`], [`model`], [`effort`]: what must hold
 //! - [`shrink`]: reduces a failing script to a small one
@@ -18,10 +20,12 @@ pub mod clock;
 pub mod driver;
 pub mod effort;
 pub mod errno;
+pub mod link;
 pub mod loopback;
 pub mod model;
 pub mod network;
 pub mod peer;
+pub mod relay;
 pub mod rng;
 pub mod script;
 pub mod shrink;

@@ -248,6 +248,32 @@ impl Path {
         usize::from(self.server.fin_written && !self.server.fin_acked)
     }
 
+    /// What the client has not acknowledged, where a FIN counts as one byte (SIOCOUTQ, `tcp(7)`).
+    pub fn outstanding(&self) -> u64 {
+        (self.unacknowledged() + self.unacknowledged_fin()) as u64
+    }
+
+    /// Bytes that a side has handed to its kernel.
+    pub fn written(&self, side: Side) -> usize {
+        self.socket(side).out.len()
+    }
+
+    /// Whether a side's connection is open at that end: it was neither closed there, nor ended by
+    /// RST or an error.
+    pub fn is_open(&self, side: Side) -> bool {
+        self.socket(side).state == SocketState::Open
+    }
+
+    /// Whether the server's socket has an error that no call has reported (EPOLLERR).
+    pub fn has_error(&self) -> bool {
+        self.server.error.is_some()
+    }
+
+    /// Takes this error (SO_ERROR, `socket(7)`).
+    pub fn take_error(&mut self) -> Option<i32> {
+        self.server.error.take()
+    }
+
     /// Whether a receive would not block.
     pub fn is_readable(&self, side: Side) -> bool {
         let socket = self.socket(side);

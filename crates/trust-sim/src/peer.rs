@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::errno::EAGAIN;
+use crate::errno::{EAGAIN, ECONNRESET};
 use crate::network::{Path, Side};
 use crate::script::{Action, ClientScript, Step};
 
@@ -26,6 +26,7 @@ pub enum PeerEvent {
     Close,
 }
 
+// Many fields: what it is to do, what it has done, and what it has seen.
 /// A client.
 #[derive(Debug)]
 pub struct SimulatedPeer {
@@ -41,10 +42,14 @@ pub struct SimulatedPeer {
     pub is_careless: bool,
     read_scheduled: bool,
     buffer: Vec<u8>,
-    /// Bytes of the echo that it has received.
-    pub echoed: usize,
+    /// What it may receive: the echo, unless that is replaced.
+    pub owed: Vec<u8>,
+    /// How many bytes of that it has received.
+    pub received: usize,
     /// How it saw the end.
     pub end: Option<PeerEnd>,
+    /// A send reported RST. A receive does not report that again.
+    pub is_told_of_reset: bool,
     /// Events to be scheduled.
     pub events: Vec<(Duration, PeerEvent)>,
 }
@@ -58,23 +63,31 @@ impl SimulatedPeer {
             upload.extend_from_slice(&header.bytes);
             script.steps = [&header.steps[..], &script.steps].concat();
         }
+        let header_len = upload.len();
         upload.append(&mut script.upload());
         let mut peer = SimulatedPeer {
-            buffer: vec![0; script.read_len.min(upload.len() + 1)],
+            buffer: vec![],
             script,
-            upload,
             sent: 0,
             steps_done: 0,
             is_reading: true,
             is_gone: false,
             is_careless: false,
             read_scheduled: false,
-            echoed: 0,
+            owed: upload[header_len..].to_vec(),
+            upload,
+            received: 0,
             end: None,
+            is_told_of_reset: false,
             events: vec![],
         };
         peer.schedule_step(now);
         peer
+    }
+
+    /// All that it may come to send.
+    pub fn upload(&self) -> &[u8] {
+        &self.upload
     }
 
     /// Whether it still reads, or would if anything arrived.
@@ -95,7 +108,7 @@ impl SimulatedPeer {
     ///
     /// # Errors
     ///
-    /// If the echo differs from what was sent.
+    /// If it receives anything that it is not owed.
     pub fn handle(
         &mut self,
         event: PeerEvent,
@@ -134,8 +147,10 @@ impl SimulatedPeer {
             Action::Send(count) => {
                 let end = (self.sent + count).min(self.upload.len());
                 // A client that sends after an RST learns of it by reading.
-                self.sent +=
-                    path.send(Side::Client, &self.upload[self.sent..end], now).unwrap_or(0);
+                match path.send(Side::Client, &self.upload[self.sent..end], now) {
+                    Ok(taken) => self.sent += taken,
+                    Err(errno) => self.is_told_of_reset |= errno == ECONNRESET,
+                }
             }
             Action::StopReading => self.is_reading = false,
             Action::StartReading => {
@@ -166,6 +181,7 @@ impl SimulatedPeer {
         if !self.is_reading || self.is_gone {
             return Ok(String::new());
         }
+        self.buffer.resize(self.script.read_len.min(self.owed.len() + 1), 0);
         match path.receive(Side::Client, &mut self.buffer, &mut [], now) {
             Ok(0) => {
                 self.end = Some(PeerEnd::EndOfStream);
@@ -175,15 +191,11 @@ impl SimulatedPeer {
                 Ok("reads the end of the stream".to_owned())
             }
             Ok(count) => {
-                let echo = &self.buffer[..count];
-                let header_len = self.script.header.as_ref().map_or(0, |header| header.bytes.len());
-                let start = header_len + self.echoed;
-                let sent = self.upload.get(start..start + count);
-                if sent != Some(echo) {
-                    let at = self.echoed;
-                    return Err(format!("{count} bytes from byte {at} on are not what was sent"));
+                let at = self.received;
+                if self.owed.get(at..at + count) != Some(&self.buffer[..count]) {
+                    return Err(format!("{count} bytes from byte {at} on are not what it is owed"));
                 }
-                self.echoed += count;
+                self.received += count;
                 self.handle_ready(path, now);
                 Ok(format!("reads {count} bytes"))
             }

@@ -124,6 +124,12 @@ pub enum Message {
     Header(u32),
     /// This many bytes of text.
     Text(usize),
+    /// This many bytes of text, the last of which is a newline.
+    Line(usize),
+    /// This many of two letters, so that the same sequences come often.
+    Letters(usize),
+    /// This many bytes of any value.
+    Bytes(usize),
 }
 
 /// A step of a client, and how long after the previous one.
@@ -232,7 +238,7 @@ fn limits(rng: &mut Rng) -> Limits {
 }
 
 /// A random time, up to a limit picked from `choices_ms`.
-fn spread(rng: &mut Rng, choices_ms: &[u64]) -> Duration {
+pub fn spread(rng: &mut Rng, choices_ms: &[u64]) -> Duration {
     let longest = Duration::from_millis(rng.pick(choices_ms));
     rng.time_up_to(longest)
 }
@@ -247,11 +253,16 @@ impl ClientScript {
 
     fn random(rng: &mut Rng, limits: &Limits) -> ClientScript {
         let messages = messages(rng, limits);
+        ClientScript::with_messages(rng, messages, limits.timeout.is_none())
+    }
+
+    /// One that has this to send, and does everything else at random.
+    pub fn with_messages(rng: &mut Rng, messages: Vec<Message>, keepalive: bool) -> ClientScript {
         let upload: usize = messages.iter().map(Message::wire_len).sum();
         let mut client = ClientScript {
             connects_at: spread(rng, &[0, 10, 1_000, 15_000]),
             seed: rng.bits(),
-            path: PathScript::random(rng, limits, upload),
+            path: PathScript::random(rng, keepalive, upload),
             steps: steps(rng, upload),
             header: None,
             messages,
@@ -269,7 +280,7 @@ impl ClientScript {
 }
 
 impl PathScript {
-    fn random(rng: &mut Rng, limits: &Limits, upload: usize) -> PathScript {
+    fn random(rng: &mut Rng, keepalive: bool, upload: usize) -> PathScript {
         let least = (upload / 200).max(1);
         let small = |rng: &mut Rng| rng.pick(&[1, 10, 700, 4096, 65_536, 1 << 20]).max(least);
         PathScript {
@@ -286,7 +297,7 @@ impl PathScript {
             shortage: None,
             urgent_one_in: u64::MAX,
             give_up_after: rng.pick(&[100, 900]) * Duration::from_secs(1),
-            keepalive: limits.timeout.is_none(),
+            keepalive,
         }
     }
 
@@ -389,7 +400,10 @@ impl Message {
         match self {
             Message::Frame(payload_len) => 4 + payload_len,
             Message::Header(_) => 4,
-            Message::Text(len) => *len,
+            Message::Text(len)
+            | Message::Line(len)
+            | Message::Letters(len)
+            | Message::Bytes(len) => *len,
         }
     }
 
@@ -398,13 +412,24 @@ impl Message {
         let declared = match self {
             Message::Frame(payload_len) => Some(*payload_len as u32),
             Message::Header(declared) => Some(*declared),
-            Message::Text(_) => None,
+            _ => None,
         };
         out.extend(declared.map(u32::to_be_bytes).into_iter().flatten());
         match self {
-            Message::Frame(len) => out.extend((0..*len).map(|_| rng.bits() as u8)),
-            Message::Text(len) => out.extend((0..*len).map(|_| b' ' + (rng.bits() % 95) as u8)),
+            Message::Frame(len) | Message::Bytes(len) => {
+                out.extend((0..*len).map(|_| rng.bits() as u8));
+            }
+            Message::Text(len) => text(rng, *len, out),
+            Message::Line(len) => {
+                text(rng, len.saturating_sub(1), out);
+                out.extend((*len > 0).then_some(b'\n'));
+            }
+            Message::Letters(len) => out.extend((0..*len).map(|_| b'a' + (rng.bits() % 2) as u8)),
             Message::Header(_) => {}
         }
     }
+}
+
+fn text(rng: &mut Rng, len: usize, out: &mut Vec<u8>) {
+    out.extend((0..len).map(|_| b' ' + (rng.bits() % 95) as u8));
 }

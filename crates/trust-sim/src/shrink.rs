@@ -1,5 +1,6 @@
 //! Reduces a failing script to a small one that fails in the same way.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::script::{Action, ClientScript, Message, Script};
@@ -8,19 +9,28 @@ use crate::script::{Action, ClientScript, Message, Script};
 const TRIES_MAX: u32 = 4_000;
 
 /// A change that makes a script smaller, if it applies.
-type Change = Box<dyn Fn(&mut Script)>;
+pub type Change<S> = Box<dyn Fn(&mut S)>;
+
+/// A script that can be made smaller. Scripts are compared by their debug output, which must show
+/// everything in them.
+pub trait Shrink: Clone + Debug {
+    /// All changes that make it smaller, the largest first.
+    fn changes(&self) -> Vec<Change<Self>>;
+
+    /// A client of it.
+    fn client_mut(&mut self, index: usize) -> &mut ClientScript;
+}
 
 /// Removes from `script` whatever is not needed to fail in the same way, as judged by
 /// `still_fails`.
-pub fn shrink(script: &Script, still_fails: impl Fn(&Script) -> bool) -> Script {
+pub fn shrink<S: Shrink>(script: &S, still_fails: impl Fn(&S) -> bool) -> S {
     let mut smallest = script.clone();
     let mut tries = 0;
     loop {
         let mut is_smaller = false;
-        for change in changes(&smallest) {
+        for change in smallest.changes() {
             let mut candidate = smallest.clone();
             change(&mut candidate);
-            // Scripts are compared by their debug output, which shows everything in them.
             if format!("{candidate:?}") == format!("{smallest:?}") {
                 continue;
             }
@@ -40,57 +50,74 @@ pub fn shrink(script: &Script, still_fails: impl Fn(&Script) -> bool) -> Script 
     }
 }
 
-fn changes(script: &Script) -> Vec<Change> {
-    let mut changes: Vec<Change> = vec![];
-    let mut add = |change: Change| changes.push(change);
-    for client in 0..script.clients.len() {
-        if script.clients.len() > 1 {
+impl Shrink for Script {
+    fn changes(&self) -> Vec<Change<Script>> {
+        let mut changes: Vec<Change<Script>> = vec![];
+        let mut add = |change: Change<Script>| changes.push(change);
+        for client in 0..self.clients.len() {
+            if self.clients.len() > 1 {
+                add(Box::new(move |script| {
+                    script.clients.remove(client);
+                }));
+            }
+        }
+        for pause in 0..self.pauses.len() {
             add(Box::new(move |script| {
-                script.clients.remove(client);
+                script.pauses.remove(pause);
+            }));
+            add(Box::new(move |script| halve(&mut script.pauses[pause].length)));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let header_steps = client.header.as_ref().map_or(0, |header| header.steps.len());
+            for step in 0..header_steps {
+                add(Box::new(move |script| {
+                    let header = script.clients[index].header.as_mut();
+                    header.expect("it has one").steps.remove(step);
+                }));
+            }
+        }
+        if self.limits.proxy_header.is_some() {
+            add(Box::new(|script| {
+                script.limits.proxy_header = None;
+                script.clients.iter_mut().for_each(|client| client.header = None);
             }));
         }
+        add(Box::new(|script| script.second_signal_after = None));
+        add(Box::new(|script| script.wake_delay = Duration::ZERO));
+        add(Box::new(|script| script.judge_delay = Duration::ZERO));
+        add(Box::new(|script| script.max_clients = 1000));
+        add(Box::new(|script| script.limits.max_lifetime = None));
+        add(Box::new(|script| script.limits.frame_timeout = None));
+        add(Box::new(|script| script.receive_len = 1 << 16));
+        let clients: Vec<&ClientScript> = self.clients.iter().collect();
+        changes.extend(client_changes(&clients));
+        changes
     }
-    for pause in 0..script.pauses.len() {
-        add(Box::new(move |script| {
-            script.pauses.remove(pause);
-        }));
-        add(Box::new(move |script| halve(&mut script.pauses[pause].length)));
+
+    fn client_mut(&mut self, index: usize) -> &mut ClientScript {
+        &mut self.clients[index]
     }
-    for (index, client) in script.clients.iter().enumerate() {
+}
+
+/// The changes of a script's clients.
+pub fn client_changes<S: Shrink>(clients: &[&ClientScript]) -> Vec<Change<S>> {
+    let mut changes: Vec<Change<S>> = vec![];
+    let mut add = |change: Change<S>| changes.push(change);
+    for (index, client) in clients.iter().enumerate() {
         for step in 0..client.steps.len() {
             add(Box::new(move |script| {
-                script.clients[index].steps.remove(step);
+                script.client_mut(index).steps.remove(step);
             }));
         }
         for message in 0..client.messages.len() {
             add(Box::new(move |script| {
-                script.clients[index].messages.remove(message);
-            }));
-        }
-        let header_steps = client.header.as_ref().map_or(0, |header| header.steps.len());
-        for step in 0..header_steps {
-            add(Box::new(move |script| {
-                let header = script.clients[index].header.as_mut();
-                header.expect("it has one").steps.remove(step);
+                script.client_mut(index).messages.remove(message);
             }));
         }
     }
-    if script.limits.proxy_header.is_some() {
-        add(Box::new(|script| {
-            script.limits.proxy_header = None;
-            script.clients.iter_mut().for_each(|client| client.header = None);
-        }));
-    }
-    add(Box::new(|script| script.second_signal_after = None));
-    add(Box::new(|script| script.wake_delay = Duration::ZERO));
-    add(Box::new(|script| script.judge_delay = Duration::ZERO));
-    add(Box::new(|script| script.max_clients = 1000));
-    add(Box::new(|script| script.limits.max_lifetime = None));
-    add(Box::new(|script| script.limits.frame_timeout = None));
-    add(Box::new(|script| script.receive_len = 1 << 16));
-    for index in 0..script.clients.len() {
+    for index in 0..clients.len() {
         let mut of_client = |change: fn(&mut ClientScript)| {
-            add(Box::new(move |script: &mut Script| change(&mut script.clients[index])));
+            add(Box::new(move |script: &mut S| change(script.client_mut(index))));
         };
         of_client(|client| client.connects_at = Duration::ZERO);
         of_client(|client| client.path.jitter = Duration::ZERO);
@@ -108,22 +135,30 @@ fn changes(script: &Script) -> Vec<Change> {
         of_client(|client| client.read_gap = Duration::ZERO);
         of_client(|client| client.closes_after = Some(Duration::ZERO));
     }
-    for (index, client) in script.clients.iter().enumerate() {
+    for (index, client) in clients.iter().enumerate() {
         for step in 0..client.steps.len() {
             add(Box::new(move |script| {
-                let step = &mut script.clients[index].steps[step];
+                let step = &mut script.client_mut(index).steps[step];
                 halve(&mut step.after);
             }));
-            add(Box::new(move |script| match &mut script.clients[index].steps[step].action {
+            add(Box::new(move |script| match &mut script.client_mut(index).steps[step].action {
                 Action::Send(count) if *count > 1 => *count /= 2,
                 Action::Outage(length, _) => halve(length),
                 _ => {}
             }));
         }
         for message in 0..client.messages.len() {
-            add(Box::new(move |script| match &mut script.clients[index].messages[message] {
-                Message::Frame(len) | Message::Text(len) if *len > 1 => *len /= 2,
-                _ => {}
+            add(Box::new(move |script| match &mut script.client_mut(index).messages[message] {
+                Message::Header(_) => {}
+                Message::Frame(len)
+                | Message::Text(len)
+                | Message::Line(len)
+                | Message::Letters(len)
+                | Message::Bytes(len) => {
+                    if *len > 1 {
+                        *len /= 2;
+                    }
+                }
             }));
         }
     }
@@ -131,7 +166,7 @@ fn changes(script: &Script) -> Vec<Change> {
 }
 
 /// Halves it, in whole milliseconds, so that repeated halving ends.
-fn halve(time: &mut Duration) {
+pub fn halve(time: &mut Duration) {
     *time = Duration::from_millis(time.as_millis() as u64 / 2);
 }
 

@@ -9,9 +9,10 @@ use trust_wire::{Limits, Reason};
 use crate::check::{ROUNDS, Violation, Witness, require};
 use crate::clock::Clock;
 use crate::driver::{ServerEnd, ServerResources, truth};
+use crate::link::{Edge, Link, LinkEvent};
 use crate::model::{HeaderModel, Model};
-use crate::network::{Path, PathEvent, Side};
-use crate::peer::{PeerEnd, PeerEvent, SimulatedPeer};
+use crate::network::{Path, PathEvent};
+use crate::peer::PeerEnd;
 use crate::rng::Rng;
 use crate::script::{ClientScript, Script};
 use crate::watched::Next;
@@ -51,8 +52,7 @@ pub struct ScriptOutcome {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Connect(usize),
-    Path(usize, PathEvent),
-    Peer(usize, PeerEvent),
+    Link(usize, LinkEvent),
     /// The server notices what its sockets are ready for.
     Wake(usize),
     Timer(usize, Duration),
@@ -65,16 +65,9 @@ enum Event {
 }
 
 struct SimulatedClient {
-    path: Path,
-    peer: SimulatedPeer,
+    link: Link,
     entry: Option<ServerEnd>,
     wake_scheduled: bool,
-    /// The server's poll has an edge of readiness to report.
-    edge: bool,
-    /// How many more are on their way to it.
-    edges_coming: u32,
-    /// A pause is running; after it the kernel is asked whether the socket is ready after all.
-    question: bool,
 }
 
 struct Simulation<'a> {
@@ -161,7 +154,7 @@ impl<'a> Simulation<'a> {
 
     /// When an event that needs the server's process can happen, if the process is paused now.
     fn server_paused_until(&self, event: Event) -> Option<Duration> {
-        if matches!(event, Event::Connect(_) | Event::Path(..) | Event::Peer(..)) {
+        if matches!(event, Event::Connect(_) | Event::Link(..)) {
             return None;
         }
         let now = self.clock.now();
@@ -186,17 +179,10 @@ impl<'a> Simulation<'a> {
                 self.note(|| format!("client {index} connects"));
                 self.connect(index);
             }
-            Event::Path(index, event) => {
-                let client = self.clients[index].as_mut().expect("its path exists");
-                client.path.handle(event, now);
-                if let PathEvent::Arrive(side, packet) = event {
-                    self.note(|| format!("client {index}: at {side:?} {packet:?}"));
-                }
-                self.follow_path_event(index, event);
-            }
-            Event::Peer(index, event) => {
-                let client = self.clients[index].as_mut().expect("it is connected");
-                let said = client.peer.handle(event, &mut client.path, now);
+            Event::Link(index, LinkEvent::Path(event)) => self.handle_path_event(index, event),
+            Event::Link(index, LinkEvent::Peer(event)) => {
+                let Link { path, peer, .. } = &mut self.client_mut(index).link;
+                let said = peer.handle(event, path, now);
                 let said = said.map_err(|detail| Violation {
                     property: "what a client reads is a prefix of what it is owed",
                     detail,
@@ -207,7 +193,7 @@ impl<'a> Simulation<'a> {
                 self.collect(index);
             }
             Event::Wake(index) => {
-                self.clients[index].as_mut().expect("it is connected").wake_scheduled = false;
+                self.client_mut(index).wake_scheduled = false;
                 self.turn(index)?;
             }
             Event::Timer(index, time) => {
@@ -227,24 +213,17 @@ impl<'a> Simulation<'a> {
         Ok(())
     }
 
+    fn client_mut(&mut self, index: usize) -> &mut SimulatedClient {
+        self.clients[index].as_mut().expect("it is connected")
+    }
+
     fn connect(&mut self, index: usize) {
         let now = self.clock.now();
         if self.is_draining {
             return;
         }
-        let script = &self.script.clients[index];
-        let peer = SimulatedPeer::new(script, now);
-        let path = Path::new(script.path, script.seed, now);
-        // Registering a socket reports what it is ready for.
-        let client = SimulatedClient {
-            path,
-            peer,
-            entry: None,
-            wake_scheduled: false,
-            edge: true,
-            edges_coming: 0,
-            question: false,
-        };
+        let link = Link::new(&self.script.clients[index], now);
+        let client = SimulatedClient { link, entry: None, wake_scheduled: false };
         self.clients[index] = Some(client);
         self.schedule_wake(index);
         self.collect(index);
@@ -269,7 +248,7 @@ impl<'a> Simulation<'a> {
         let header = header.as_ref().map(|header| HeaderModel::of(&header.bytes, header.fate));
         let witness = Witness::new(header, model, script.limits.clone(), slack, now);
         client.entry =
-            Some(ServerEnd::accept(&self.limits, is_served, witness, &client.path, now)?);
+            Some(ServerEnd::accept(&self.limits, is_served, witness, &client.link.path, now)?);
         self.note(|| format!("server accepts client {index}, {active} others"));
         Ok(())
     }
@@ -287,16 +266,16 @@ impl<'a> Simulation<'a> {
             return Ok(());
         }
         let before = entry.cause();
-        if std::mem::take(&mut client.edge) {
-            entry.note_readiness(&mut client.path);
+        if std::mem::take(&mut client.link.edge) {
+            entry.note_readiness(&mut client.link.path);
         }
-        entry.witness_mut().note_outstanding(truth(&client.path, now));
-        let next = entry.take_turn(&mut client.path, &mut self.shared, now)?;
-        entry.witness_mut().check_overdue(truth(&client.path, now), |start| {
+        entry.witness_mut().note_outstanding(truth(&client.link.path, now));
+        let next = entry.take_turn(&mut client.link.path, &mut self.shared, now)?;
+        entry.witness_mut().check_overdue(truth(&client.link.path, now), |start| {
             Simulation::paused_since(script, start, now)
         })?;
         let (cause, timer) = (entry.cause(), entry.arm(&self.shared));
-        if entry.is_to_be_asked() && !std::mem::replace(&mut client.question, true) {
+        if entry.is_to_be_asked() && !std::mem::replace(&mut client.link.question, true) {
             self.clock.schedule(now + QUESTION_PAUSE, Event::Ask(index));
         }
         if let Some(time) = timer {
@@ -315,9 +294,10 @@ impl<'a> Simulation<'a> {
         }
         self.collect(index);
         let client = self.clients[index].as_ref().expect("it is connected");
-        let is_at_rest = next == Next::Wait && client.edges_coming == 0 && !client.question;
+        let is_at_rest =
+            next == Next::Wait && client.link.edges_coming == 0 && !client.link.question;
         match &client.entry {
-            Some(entry) if is_at_rest => entry.check_rest(&client.path),
+            Some(entry) if is_at_rest => entry.check_rest(&client.link.path),
             _ => Ok(()),
         }
     }
@@ -329,7 +309,7 @@ impl<'a> Simulation<'a> {
         if entry.is_closed() {
             return Ok(());
         }
-        let is_due = entry.judge_deadline(&mut client.path, due, now)?;
+        let is_due = entry.judge_deadline(&mut client.link.path, due, now)?;
         let cause = entry.cause();
         if is_due {
             self.note(|| format!("server: client {index} judged against {due:?}: {cause:?}"));
@@ -340,10 +320,10 @@ impl<'a> Simulation<'a> {
     fn ask(&mut self, index: usize) {
         let now = self.clock.now();
         let client = self.clients[index].as_mut().expect("it is connected");
-        client.question = false;
+        client.link.question = false;
         let entry = client.entry.as_mut().expect("it is accepted");
         if !entry.is_closed() {
-            entry.ask_again(&mut client.path, now);
+            entry.ask_again(&mut client.link.path, now);
             self.collect(index);
         }
     }
@@ -377,31 +357,29 @@ impl<'a> Simulation<'a> {
             let client = self.clients[index].as_mut().expect("it is connected");
             let entry = client.entry.as_mut().expect("it is accepted");
             if !entry.is_closed() {
-                entry.witness_mut().note_outstanding(truth(&client.path, self.clock.now()));
-                change(entry, &mut client.path)?;
+                entry.witness_mut().note_outstanding(truth(&client.link.path, self.clock.now()));
+                change(entry, &mut client.link.path)?;
                 self.turn(index)?;
             }
         }
         Ok(())
     }
 
-    fn follow_path_event(&mut self, index: usize, event: PathEvent) {
+    fn handle_path_event(&mut self, index: usize, event: PathEvent) {
         let now = self.clock.now();
-        let client = self.clients[index].as_mut().expect("it is connected");
-        if let Some(entry) = &mut client.entry {
-            entry.witness_mut().note_outstanding(truth(&client.path, now));
-        }
-        match event {
-            PathEvent::Ready(Side::Client) => client.peer.handle_ready(&client.path, now),
-            PathEvent::Ready(Side::Server) | PathEvent::Asked => {
-                client.edge = true;
-                client.edges_coming -= 1;
-                if let (PathEvent::Ready(_), Some(entry)) = (event, &mut client.entry) {
-                    entry.note_edge();
-                }
-                self.schedule_wake(index);
+        let SimulatedClient { link, entry, .. } = self.client_mut(index);
+        let edge = link.handle_path(event, now);
+        if let Some(entry) = entry {
+            entry.witness_mut().note_outstanding(truth(&link.path, now));
+            if edge == Some(Edge::Ready) {
+                entry.note_edge();
             }
-            _ => {}
+        }
+        if let PathEvent::Arrive(side, packet) = event {
+            self.note(|| format!("client {index}: at {side:?} {packet:?}"));
+        }
+        if edge.is_some() {
+            self.schedule_wake(index);
         }
         self.collect(index);
     }
@@ -417,34 +395,28 @@ impl<'a> Simulation<'a> {
     /// Schedules the events of a client's path and peer.
     fn collect(&mut self, index: usize) {
         let client = self.clients[index].as_mut().expect("it is connected");
-        for (at, event) in client.path.events.drain(..) {
-            let is_edge = matches!(event, PathEvent::Ready(Side::Server) | PathEvent::Asked);
-            client.edges_coming += u32::from(is_edge);
-            self.clock.schedule(at, Event::Path(index, event));
-        }
-        for (at, event) in client.peer.events.drain(..) {
-            self.clock.schedule(at, Event::Peer(index, event));
-        }
+        client.link.collect(|at, event| self.clock.schedule(at, Event::Link(index, event)));
     }
 
     /// Checks that every connection ended, and that every client that could read everything did.
     fn check_ends(&self) -> Result<(), Violation> {
         for (index, client) in self.clients.iter().enumerate() {
-            let Some(SimulatedClient { entry: Some(entry), peer, path, .. }) = client else {
+            let Some(SimulatedClient { entry: Some(entry), link, .. }) = client else {
                 continue;
             };
+            let Link { peer, path, .. } = link;
             let witness = entry.witness();
             let is_over = entry.is_closed() && entry.cause().is_some();
             require(is_over, "nothing is left behind", || format!("client {index}: {witness:?}"))?;
             let owed = witness.owed_in_all();
             let is_complete = witness.is_complete() && !peer.is_careless && peer.reads_on();
             let saw_end = peer.end == Some(PeerEnd::EndOfStream);
-            let has_all = peer.echoed == owed;
+            let has_all = peer.received == owed;
             let property = "after an orderly end the client has read all that it is owed";
             let detail = || {
                 format!(
                     "client {index}: {} of {owed}, {:?}, {witness:?}, {path:?}",
-                    peer.echoed, peer.end
+                    peer.received, peer.end
                 )
             };
             let is_served = entry.cause().is_some_and(|cause| cause.reason != Reason::AtCapacity);

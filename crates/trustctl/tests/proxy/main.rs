@@ -10,6 +10,7 @@ mod listener;
 mod others;
 mod proxy;
 mod relaying;
+mod schedules;
 mod timing;
 mod trace;
 mod unix;

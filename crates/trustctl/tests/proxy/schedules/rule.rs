@@ -1,0 +1,73 @@
+//! The faults of a script as rules of the proxy.
+
+use std::fmt::Write;
+
+use trust_sim::relay::script::RelayScript;
+use trust_wire::relay::{FaultAction, FaultPlace, FramePart, RelayFault};
+
+/// The rules of a connection, one per line.
+pub(super) fn texts(connection: u64, script: &RelayScript) -> String {
+    let mut texts = String::new();
+    for (direction, faults) in ["down", "up"].into_iter().zip(&script.faults) {
+        for RelayFault { action, place, .. } in faults {
+            let (action, place) = (action_text(action), place_text(place));
+            writeln!(texts, "conn {connection}: {action} @ {place} {direction}").expect("memory");
+        }
+    }
+    texts
+}
+
+fn action_text(action: &FaultAction) -> String {
+    match action {
+        FaultAction::Reset => "rst".to_owned(),
+        FaultAction::Finish => "fin early".to_owned(),
+        FaultAction::Close => "close".to_owned(),
+        FaultAction::Stall(time) => format!("stall {}ms", time.as_millis()),
+        FaultAction::Hold => "hold".to_owned(),
+        FaultAction::BlackHole => "black-hole".to_owned(),
+        FaultAction::Drop(count) => format!("drop {count} bytes"),
+        FaultAction::Xor(bytes) => format!("xor {}", hexadecimal(bytes)),
+        FaultAction::Set(bytes) => format!("set {}", hexadecimal(bytes)),
+        FaultAction::Insert(bytes) => format!("insert {}", hexadecimal(bytes)),
+        FaultAction::SwallowFin => "swallow fin".to_owned(),
+        FaultAction::SetLength(value) => format!("length = {value}"),
+        FaultAction::ResetSides(_)
+        | FaultAction::DropFrames(_)
+        | FaultAction::Flip { .. }
+        | FaultAction::AddLength(_)
+        | FaultAction::DuplicateFrame
+        | FaultAction::SwapFrame
+        | FaultAction::Delay { .. }
+        | FaultAction::Rate(_)
+        | FaultAction::Dribble { .. }
+        | FaultAction::Split { .. }
+        | FaultAction::Merge { .. }
+        | FaultAction::Window(_) => unreachable!("no schedule has such actions"),
+    }
+}
+
+fn place_text(place: &FaultPlace) -> String {
+    match place {
+        FaultPlace::Byte(at) => format!("byte {at}"),
+        FaultPlace::Match(bytes) => format!("match {}", hexadecimal(bytes)),
+        FaultPlace::End => "eof".to_owned(),
+        FaultPlace::Frame { number, part } => match part {
+            FramePart::Byte(at) => format!("frame {number} byte {at}"),
+            FramePart::Payload => format!("frame {number} payload"),
+            FramePart::BeforeEnd(count) => format!("frame {number} -{count}"),
+            FramePart::End => format!("frame {number} end"),
+        },
+        FaultPlace::EveryBytes(_)
+        | FaultPlace::EveryFrames(_)
+        | FaultPlace::RandomBytes(_)
+        | FaultPlace::RandomFrames(_)
+        | FaultPlace::Time(_)
+        | FaultPlace::Idle(_) => unreachable!("no schedule has such places"),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = "0x".to_owned();
+    bytes.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory"));
+    text
+}
