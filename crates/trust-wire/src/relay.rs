@@ -484,7 +484,7 @@ impl Relay {
             _ => StreamEnd::Fin,
         };
         if self.side(side).end != StreamEnd::Fin {
-            return;
+            return self.release_kept(side.other());
         }
         let to = self.side_mut(side.other());
         if to.sending == Sending::Open {
@@ -537,15 +537,19 @@ impl Relay {
     /// Records that receiving from a side failed.
     pub fn handle_receive_error(&mut self, side: RelaySide, errno: i32, class: ErrnoClass) {
         self.handle_send_error(side, errno, class);
-        let to = self.side_mut(side.other());
-        if to.sending == Sending::Open {
-            // What came before it is passed on.
-            to.fault(|faults, held| faults.release_all(held));
-        }
+        self.release_kept(side.other());
         let side = self.side_mut(side);
         // The first error is the cause.
         if let Sending::Broken(errno, class) = side.sending {
             side.end = StreamEnd::Failed(errno, class);
+        }
+    }
+
+    /// The other side has failed: what came before that, and a rule keeps, is passed on to this one.
+    fn release_kept(&mut self, to: RelaySide) {
+        let to = self.side_mut(to);
+        if to.sending == Sending::Open {
+            to.fault(|faults, held| faults.release_all(held));
         }
     }
 

@@ -358,6 +358,16 @@ fn what_is_kept_is_passed_on_before_a_reset() {
 }
 
 #[test]
+fn what_is_kept_is_passed_on_also_if_a_send_has_reported_the_reset() {
+    let mut scene = framed(&[(frame(1), FaultAction::SwapFrame)]);
+    scene.kernel(Client).send_error = Some(RESET);
+    scene.kernel(Client).incoming.extend([Ok(&b"\x01a"[..]), Ok(b"")]);
+    scene.receive(Upstream, [Ok(b"answer")]);
+    assert_eq!(scene.kernel(Upstream).sent, b"\x01a");
+    assert_eq!(scene.closed.map(|[_, upstream]| upstream), Some(RelayClose::Reset));
+}
+
+#[test]
 fn a_source_that_is_not_read_from_is_not_idle() {
     let mut scene = faulted(FaultPlace::Idle(milliseconds(30)), FaultAction::Reset);
     scene.kernel(Upstream).room = 3;
