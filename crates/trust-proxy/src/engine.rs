@@ -390,7 +390,7 @@ impl<'a> RelayLoop<'a> {
             }
         };
         let deadline = relayed.relay.poll_deadline();
-        if relayed.is_watched {
+        if relayed.is_watched && relayed.relay.take_news() {
             self.report_faults(key);
         }
         let RelayStage::Relaying(relayed) = &self.clients.table[key].stage else { return };

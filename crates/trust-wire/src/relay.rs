@@ -144,6 +144,12 @@ struct SideState {
     delivery: Delivery,
     /// What happens on purpose to what comes for it.
     faults: Option<Box<FaultFlow>>,
+    /// Bytes before this position pass unchanged, and are not shown to the faults.
+    quiet_until: u64,
+    /// What the faults do depends on the time.
+    is_timed: bool,
+    /// The faults have something to report.
+    has_news: bool,
 }
 
 /// An end that does not come from one of the sides.
@@ -202,7 +208,16 @@ impl SideState {
             taken: 0,
             delivery: Delivery { received: 0, due: 0, sent: 0 },
             faults: None,
+            quiet_until: u64::MAX,
+            is_timed: false,
+            has_news: false,
         }
+    }
+
+    /// The faults, if what they do depends on the time. So each step of a connection leaves those
+    /// alone that are far away.
+    fn timed_faults(&self) -> Option<&FaultFlow> {
+        if self.is_timed { self.faults.as_deref() } else { None }
     }
 
     /// It failed, and everything that came before was received.
@@ -214,7 +229,7 @@ impl SideState {
     fn is_stalled(&self) -> bool {
         let (sent, held) = (self.delivery.sent, self.unsent().len());
         self.sending == Sending::Open
-            && self.faults.as_ref().is_some_and(|faults| faults.timing.is_waiting(sent, held))
+            && self.timed_faults().is_some_and(|faults| faults.timing.is_waiting(sent, held))
     }
 
     fn unsent(&self) -> &[u8] {
@@ -224,33 +239,68 @@ impl SideState {
     /// What of it can be sent now.
     fn sendable(&self) -> &[u8] {
         let unsent = self.unsent();
-        let sent = self.delivery.sent;
-        let ahead = self.faults.as_ref().map_or(usize::MAX, |faults| faults.timing.ahead(sent));
-        &unsent[..unsent.len().min(ahead)]
+        let Some(faults) = self.timed_faults() else { return unsent };
+        &unsent[..unsent.len().min(faults.timing.ahead(self.delivery.sent))]
     }
 
     /// The gate that it waits at, with everything before it sent.
     fn gate(&self) -> Option<Gate> {
-        self.faults.as_ref()?.timing.at_gate(self.delivery.sent)
+        self.timed_faults()?.timing.at_gate(self.delivery.sent)
     }
 
     fn is_gated(&self) -> bool {
-        self.faults.as_ref().is_some_and(|faults| !faults.timing.gates.is_empty())
+        self.timed_faults().is_some_and(|faults| !faults.timing.gates.is_empty())
     }
 
     /// Whether more may be received for it.
     fn has_room(&self) -> bool {
         let held = self.unsent().len();
-        self.faults.as_ref().map_or(held == 0, |faults| faults.timing.has_room(held))
+        match self.timed_faults() {
+            None => held == 0,
+            Some(faults) => faults.timing.has_room(held),
+        }
     }
 
     /// Has a fault change what is held for it.
     fn fault(&mut self, happen: impl FnOnce(&mut FaultFlow, &mut Vec<u8>)) {
         let Some(faults) = &mut self.faults else { return };
+        faults.skip_to(self.delivery.received);
         let before = self.held.len();
         happen(faults, &mut self.held);
         self.delivery.due += (self.held.len() - before) as u64;
         faults.timing.note_held(self.held.len() - self.taken);
+        self.note_faults();
+    }
+
+    /// Records what each step must know of the faults, after they have changed.
+    fn note_faults(&mut self) {
+        let Some(faults) = &self.faults else { return };
+        self.is_timed = faults.needs_time();
+        // What is held goes first.
+        let is_quiet = !self.is_timed && self.unsent().is_empty();
+        self.quiet_until = if is_quiet { faults.quiet_until() } else { 0 };
+        self.has_news |= faults.has_news();
+    }
+
+    /// Shows bytes to the faults; returns whether they pass unchanged. Otherwise what becomes of
+    /// them is held.
+    fn show(&mut self, bytes: &[u8]) -> bool {
+        let is_open = self.sending == Sending::Open;
+        // What is held goes first.
+        let mut passes = self.unsent().is_empty();
+        self.fault(|faults, held| {
+            if !is_open {
+                faults.follow(bytes);
+                passes = !faults.drops_all();
+                return;
+            }
+            faults.note_received();
+            passes = passes && faults.pass(bytes);
+            if !passes {
+                faults.process(bytes, held);
+            }
+        });
+        passes
     }
 
     /// Whether a rule drops everything that comes for it.
@@ -300,6 +350,14 @@ impl Relay {
                 faults.process(&[], held);
             }
         });
+    }
+
+    /// Whether faults have happened, frames stopped making sense or as much is held as may be since
+    /// the last call: then [`Relay::take_fired`], [`Relay::take_lost`] and [`Relay::take_full`] say
+    /// what, and of which side.
+    pub fn take_news(&mut self) -> bool {
+        let news = self.sides.each_mut().map(|side| core::mem::take(&mut side.has_news));
+        news[0] || news[1]
     }
 
     /// Whether as much is held for a side as may be; true once each time it comes to that.
@@ -417,24 +475,13 @@ impl Relay {
     /// reading what it is still owed.
     pub fn handle_received<'a>(&mut self, from: RelaySide, bytes: &'a [u8]) -> &'a [u8] {
         let to = self.side_mut(from.other());
-        to.delivery.received += bytes.len() as u64;
-        if to.sending != Sending::Open {
-            if let Some(faults) = &mut to.faults {
-                faults.follow(bytes);
-            }
-            to.delivery.due += if to.drops_all() { 0 } else { bytes.len() as u64 };
-            return &[];
+        let position = to.delivery.received + bytes.len() as u64;
+        let passes = position < to.quiet_until || to.show(bytes);
+        to.delivery.received = position;
+        if passes {
+            to.delivery.due += bytes.len() as u64;
         }
-        if let Some(faults) = &mut to.faults {
-            faults.note_received();
-            // What is held goes first.
-            if to.held.len() > to.taken || !faults.pass(bytes) {
-                to.fault(|faults, held| faults.process(bytes, held));
-                return &[];
-            }
-        }
-        to.delivery.due += bytes.len() as u64;
-        bytes
+        if passes && to.sending == Sending::Open { bytes } else { &[] }
     }
 
     /// Records that the kernel took the first `sent` of these bytes for a side, and holds the rest.
@@ -495,8 +542,7 @@ impl Relay {
     /// Whether what happens depends on the time, so that [`Relay::handle_time`] must be called
     /// before anything else is done, and before received bytes are recorded.
     pub fn needs_time(&self) -> bool {
-        let mut faults = self.sides.iter().filter_map(|side| side.faults.as_ref());
-        faults.any(|faults| faults.needs_time())
+        self.sides.iter().any(|side| side.is_timed)
     }
 
     /// Does what happens when nothing has come for a while, once everything that has come was
@@ -524,6 +570,7 @@ impl Relay {
             }
             let (sent, held) = (side.delivery.sent, side.unsent().len());
             let gate = side.faults.as_mut().and_then(|faults| faults.timing.open(sent, held));
+            side.note_faults();
             let imposed = match gate {
                 Some(Gate::Reset) => ImposedEnd::Reset(to),
                 Some(Gate::ResetSides(sides)) => ImposedEnd::ResetSides(sides),
@@ -698,7 +745,7 @@ impl Relay {
     pub fn poll_deadline(&self) -> Timestamp {
         let waits = self.wait.map_or(Timestamp::NEVER, |wait| wait.look_again);
         let open = self.sides.iter().filter(|side| side.sending == Sending::Open);
-        let due = open.filter_map(|side| Some(side.faults.as_ref()?.deadline(side.delivery.sent)));
+        let due = open.filter_map(|side| Some(side.timed_faults()?.deadline(side.delivery.sent)));
         due.fold(waits, Timestamp::min)
     }
 }

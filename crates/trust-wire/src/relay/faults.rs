@@ -201,6 +201,25 @@ impl FaultFlow {
         self.places.armed.insert(before, armed);
     }
 
+    /// Up to which position bytes may pass without being shown to it: with fewer bytes in all, no
+    /// byte is changed, and nothing happens among or after them. Without frames, and if nothing
+    /// depends on the time.
+    pub(super) fn quiet_until(&self) -> u64 {
+        let Places { armed, searches, .. } = &self.places;
+        let is_quiet = self.frames.is_none()
+            && self.drop == 0
+            && self.changes.is_empty()
+            && searches.is_empty();
+        let next = armed.last().map_or(u64::MAX, |armed| armed.at);
+        if is_quiet { next } else { 0 }
+    }
+
+    /// Goes on to that position: bytes have passed without being shown to it.
+    pub(super) fn skip_to(&mut self, position: u64) {
+        self.output += position - self.position;
+        self.position = position;
+    }
+
     /// Takes bytes that pass unchanged, and among and after which nothing happens; `false`: that is
     /// not so, and nothing was done.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> bool {
@@ -621,6 +640,12 @@ impl FaultFlow {
     /// Whether the source's FIN is passed on once everything was sent.
     pub(super) fn swallows_fin(&self) -> bool {
         self.swallows_fin
+    }
+
+    /// Whether there is something to take that happened since the last time.
+    pub(super) fn has_news(&self) -> bool {
+        let has_lost = self.frames.as_ref().is_some_and(FrameTracker::is_newly_lost);
+        !self.fired.is_empty() || has_lost || self.timing.is_newly_full()
     }
 
     /// Whether what happens depends on the time.

@@ -482,3 +482,18 @@ fn fin_waits_for_what_a_rule_adds_at_the_end() {
     scene.make_room(Upstream, 1000);
     assert_eq!(scene.kernel(Upstream).fin_after, Some(9));
 }
+
+#[test]
+fn a_fault_far_away_happens_at_its_byte_and_is_news_once() {
+    let mut scene = faulted(FaultPlace::Byte(30), FaultAction::Finish);
+    for _ in 0..4 {
+        scene.receive(Client, [Ok(b"abcdef")]);
+        assert!(!scene.relay.take_news());
+        assert_eq!(scene.relay.side(Upstream).quiet_until, 30);
+    }
+    scene.receive(Client, [Ok(b"abcdefg")]);
+    assert!(scene.relay.take_news() && !scene.relay.take_news());
+    assert_eq!(scene.relay.take_fired(Upstream)[0].position, 30);
+    assert_eq!(scene.kernel(Upstream).fin_after, Some(30));
+    assert_eq!(scene.kernel(Upstream).sent, b"abcdef".repeat(5));
+}

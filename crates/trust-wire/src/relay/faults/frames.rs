@@ -330,6 +330,11 @@ impl FrameTracker {
         self.held.shrink_to(ROOM_KEPT);
     }
 
+    /// Whether it stopped making sense, and that was not taken.
+    pub(super) fn is_newly_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// Where the stream stopped making sense, once.
     pub(super) fn take_lost(&mut self) -> Option<LostFraming> {
         self.lost.take()

@@ -130,6 +130,11 @@ impl Timing {
         self.hold.is_news |= !core::mem::replace(&mut self.hold.is_full, true);
     }
 
+    /// Whether as much is held as may be, and that was not taken.
+    pub(in crate::relay) fn is_newly_full(&self) -> bool {
+        self.hold.is_news
+    }
+
     /// Whether as much is held as may be; true once each time.
     pub(in crate::relay) fn take_full(&mut self) -> bool {
         core::mem::take(&mut self.hold.is_news)
