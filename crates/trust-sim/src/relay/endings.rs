@@ -123,6 +123,10 @@ fn check_side(
         None => (true, &[SeenEnd::Open]),
         Some(closed) => match closed.closes[side.index()] {
             RelayClose::Close if closed.is_given_up => (false, &[SeenEnd::Fin, SeenEnd::Rst]),
+            // What it sends after its own FIN was not waited for is answered by RST.
+            RelayClose::Close if witness.is_reset_by_sides() => {
+                (false, &[SeenEnd::Fin, SeenEnd::Rst])
+            }
             RelayClose::Close => (true, &[SeenEnd::Fin]),
             // One that reset the other way round may have lost what was under way.
             RelayClose::Reset if closed.is_given_up || witness.is_imposed() => {
@@ -182,7 +186,7 @@ pub fn foretell(script: &RelayScript, uploads: [&[u8]; 2]) -> Option<[Foretold; 
         if has_ended {
             model.finish(len);
         }
-        let (course, fired) = (course(&model, len, has_ended), model.fired(len).collect());
+        let (course, fired) = (course(&model, to, len, has_ended)?, model.fired(len).collect());
         directions.push((model.output, fired, course));
     }
     let courses: Vec<Course> = directions.iter().map(|(.., course)| *course).collect();
@@ -209,15 +213,20 @@ pub fn foretell(script: &RelayScript, uploads: [&[u8]; 2]) -> Option<[Foretold; 
     foretold.collect::<Vec<_>>().try_into().ok()
 }
 
-fn course(model: &StreamModel, len: usize, has_ended: bool) -> Course {
-    match model.gates().last().map(|gate| gate.kind) {
+/// `None`: what the receiver sees of the end depends on what it still sends.
+fn course(model: &StreamModel, to: RelaySide, len: usize, has_ended: bool) -> Option<Course> {
+    let course = match model.gates().last().map(|gate| gate.kind) {
         Some(GateKind::Reset) => Course::Imposed(SeenEnd::Rst),
         Some(GateKind::Close) => Course::Imposed(SeenEnd::Fin),
+        Some(GateKind::ResetSides(sides)) if sides[to.index()] => Course::Imposed(SeenEnd::Rst),
+        // What it still sends is answered by RST.
+        Some(GateKind::ResetSides(_)) => return None,
         Some(GateKind::Finish) => Course::Ended { is_fin_seen: true, has_ended },
         Some(GateKind::Hold) => Course::Open,
         Some(GateKind::Stall(_)) | None if has_ended => {
             Course::Ended { is_fin_seen: !model.swallows_fin(len), has_ended }
         }
         Some(GateKind::Stall(_)) | None => Course::Open,
-    }
+    };
+    Some(course)
 }

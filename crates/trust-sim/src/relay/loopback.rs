@@ -27,6 +27,7 @@ impl RelayScript {
                 match action {
                     FaultAction::Stall(time) => *time = whole_ms((*time / FASTER).min(WAIT_MAX)),
                     FaultAction::Drop(count) => *count = (*count).max(1),
+                    FaultAction::AddLength(by) => *by = (*by).max(-1000),
                     _ => {}
                 }
                 if let FaultPlace::Frame { part: FramePart::BeforeEnd(count), .. } = place {
@@ -67,10 +68,24 @@ fn shorten(peer: &mut ClientScript) {
 
 /// Whether a rule of the proxy can say it.
 fn can_be_said(fault: &RelayFault, format: Option<&FrameFormat>) -> bool {
-    let needs_length = matches!(
-        fault.place,
-        FaultPlace::Frame { part: FramePart::Payload | FramePart::BeforeEnd(_), .. }
-    ) || matches!(fault.action, FaultAction::SetLength(_));
+    // What is drawn depends on the seed of the proxy.
+    let is_drawn = matches!(fault.action, FaultAction::Flip { .. })
+        || matches!(fault.place, FaultPlace::RandomBytes(_) | FaultPlace::RandomFrames(_));
+    let is_in_frame = matches!(fault.place, FaultPlace::Frame { .. } | FaultPlace::EveryFrames(_));
+    let is_repeated = matches!(fault.place, FaultPlace::EveryBytes(_) | FaultPlace::EveryFrames(_));
+    let is_sensible = match fault.action {
+        FaultAction::DropFrames(_) => is_in_frame,
+        FaultAction::Window(_) => !is_repeated,
+        _ => true,
+    };
+    if is_drawn || !is_sensible || is_in_frame && format.is_none() {
+        return false;
+    }
+    let needs_length =
+        matches!(
+            fault.place,
+            FaultPlace::Frame { part: FramePart::Payload | FramePart::BeforeEnd(_), .. }
+        ) || matches!(fault.action, FaultAction::SetLength(_) | FaultAction::AddLength(_));
     !needs_length || matches!(format, Some(FrameFormat::Length(_)))
 }
 

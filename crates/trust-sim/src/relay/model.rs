@@ -4,12 +4,20 @@
 use std::time::Duration;
 
 use trust_wire::relay::{
-    FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault,
+    FaultAction, FaultPlace, FiredFault, FrameFormat, LostFraming, RelayFault, draw, flip_mask,
 };
 
+mod frames;
+mod kept;
+
+use self::frames::{FrameSpan, Frames};
+use self::kept::{HeldFor, HeldFrames};
+
+// Many fields: each says one thing that can be compared.
 /// One direction of a relay.
 #[derive(Debug)]
 pub struct StreamModel {
+    source: Source,
     /// All bytes that can come out.
     pub output: Vec<u8>,
     /// How many of them after each number of bytes from the source.
@@ -25,8 +33,35 @@ pub struct StreamModel {
     frames: Frames,
     /// Bytes that rules have put in.
     inserted: usize,
-    /// What happens at the end of the source's stream.
-    at_end: Vec<(usize, FaultAction)>,
+    windows: Vec<Happening<u64>>,
+    state: PlayState,
+}
+
+/// What the model is of.
+#[derive(Clone, Debug)]
+struct Source {
+    stream: Vec<u8>,
+    faults: Vec<RelayFault>,
+    format: Option<FrameFormat>,
+}
+
+/// How the source's stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SourceEnd {
+    /// Not at all.
+    Open,
+    Fin,
+    Failed,
+}
+
+/// What becomes of the next bytes.
+#[derive(Debug, Default)]
+struct PlayState {
+    changes: Vec<ByteEdit>,
+    drop: u64,
+    /// All of the frames before this one are dropped.
+    drop_before: u64,
+    held: HeldFrames,
 }
 
 /// Something that happens after so many bytes from the source.
@@ -58,103 +93,12 @@ pub enum GateKind {
     Close,
     /// RST for both sides.
     Reset,
-}
-
-/// The frames of a stream.
-#[derive(Debug, Default)]
-struct Frames {
-    is_followed: bool,
-    spans: Vec<FrameSpan>,
-}
-
-#[derive(Debug)]
-struct FrameSpan {
-    start: usize,
-    /// Where the header ends, if it came whole.
-    payload: Option<usize>,
-    /// Where it ends, if that is known.
-    end: Option<usize>,
-    /// Its header says what cannot be.
-    is_lost: bool,
-}
-
-impl Frames {
-    fn of(stream: &[u8], format: Option<&FrameFormat>) -> Frames {
-        let Some(format) = format else { return Frames::default() };
-        let mut frames = Frames { is_followed: true, spans: vec![] };
-        let mut start = 0;
-        loop {
-            let span = FrameSpan::of(stream, start, format);
-            let end = span.end.filter(|end| *end <= stream.len());
-            frames.spans.push(span);
-            match end {
-                Some(end) => start = end,
-                None => return frames,
-            }
-        }
-    }
-
-    /// After how many bytes a place in a frame is reached.
-    fn place(&self, number: u64, part: FramePart) -> Option<usize> {
-        let number = usize::try_from(number).ok()?;
-        let span = self.spans.get(number.checked_sub(1)?)?;
-        match part {
-            FramePart::Byte(count) => {
-                let count = usize::try_from(count).ok()?;
-                let place = span.start.checked_add(count)?;
-                let is_inside = match (span.end, span.payload) {
-                    (Some(end), _) => place <= end,
-                    // There are no frames from the end of that header on.
-                    (None, Some(payload)) => place < payload,
-                    (None, None) => true,
-                };
-                is_inside.then_some(place)
-            }
-            FramePart::Payload => span.payload.filter(|_| !span.is_lost),
-            FramePart::BeforeEnd(count) => {
-                let place = span.end?.checked_sub(usize::try_from(count).ok()?)?;
-                (place >= span.payload?).then_some(place)
-            }
-            FramePart::End => span.end,
-        }
-    }
-
-    /// In which frame the stream is after so many bytes, and after how many bytes of it.
-    fn at(&self, position: usize) -> Option<(u64, u64)> {
-        let count = self.spans.partition_point(|span| span.start <= position);
-        let span = self.spans.get(count.checked_sub(1)?)?;
-        let is_lost = span.is_lost && span.payload.is_some_and(|payload| payload <= position);
-        (!is_lost).then(|| (count as u64, (position - span.start) as u64))
-    }
-}
-
-impl FrameSpan {
-    fn of(stream: &[u8], start: usize, format: &FrameFormat) -> FrameSpan {
-        let rest = &stream[start..];
-        let unfinished = FrameSpan { start, payload: None, end: None, is_lost: false };
-        match format {
-            FrameFormat::Line => {
-                let newline = rest.iter().position(|byte| *byte == b'\n');
-                FrameSpan { end: newline.map(|at| start + at + 1), ..unfinished }
-            }
-            FrameFormat::Length(format) => {
-                let Some(header) = rest.get(..format.header_len()) else { return unfinished };
-                let payload = start + header.len();
-                let end = format
-                    .decode(header)
-                    .ok()
-                    .and_then(|len| usize::try_from((payload as u64).checked_add(len)?).ok());
-                FrameSpan { payload: Some(payload), end, is_lost: end.is_none(), ..unfinished }
-            }
-            FrameFormat::Varint { .. }
-            | FrameFormat::Resp { .. }
-            | FrameFormat::Counted(_)
-            | FrameFormat::Opened(..) => unreachable!("no script has such frames"),
-        }
-    }
+    /// RST for these sides, and FIN for the other one.
+    ResetSides([bool; 2]),
 }
 
 /// A change of the bytes that come next.
+#[derive(Debug)]
 struct ByteEdit {
     skip: usize,
     with: Vec<u8>,
@@ -176,7 +120,31 @@ impl ByteEdit {
 impl StreamModel {
     /// What becomes of a stream with these faults.
     pub fn of(stream: &[u8], faults: &[RelayFault], format: Option<&FrameFormat>) -> StreamModel {
+        let (stream, faults, format) = (stream.to_vec(), faults.to_vec(), format.cloned());
+        StreamModel::play(Source { stream, faults, format }, SourceEnd::Open)
+    }
+
+    /// The source's stream ended with FIN after so many bytes, in place of all of them.
+    pub fn finish(&mut self, received: usize) {
+        self.end(received, SourceEnd::Fin);
+    }
+
+    /// The source failed after so many bytes, in place of all of them.
+    pub fn fail(&mut self, received: usize) {
+        self.end(received, SourceEnd::Failed);
+    }
+
+    fn end(&mut self, received: usize, end: SourceEnd) {
+        let mut source = self.source.clone();
+        source.stream.truncate(received);
+        *self = StreamModel::play(source, end);
+    }
+
+    fn play(source: Source, end: SourceEnd) -> StreamModel {
+        let Source { stream, faults, format } = source.clone();
+        let frames = Frames::of(&stream, format.as_ref());
         let mut model = StreamModel {
+            source,
             output: vec![],
             due: vec![],
             fired: vec![],
@@ -184,132 +152,202 @@ impl StreamModel {
             drops_all: None,
             is_over: None,
             swallows_fin: None,
-            frames: Frames::of(stream, format),
+            frames,
             inserted: 0,
-            at_end: vec![],
+            windows: vec![],
+            state: PlayState::default(),
         };
-        let mut places = vec![];
-        for RelayFault { rule, place, action } in faults {
-            let position = match place {
-                FaultPlace::Byte(at) => usize::try_from(*at).ok(),
-                FaultPlace::Match(bytes) if bytes.is_empty() => None,
-                FaultPlace::Match(bytes) => {
-                    let found = stream.windows(bytes.len()).position(|window| *window == **bytes);
-                    found.map(|start| start + bytes.len())
-                }
-                FaultPlace::Frame { number, part } => model.frames.place(*number, *part),
-                FaultPlace::End => {
-                    model.at_end.push((*rule, action.clone()));
-                    None
-                }
-                FaultPlace::EveryBytes(_)
-                | FaultPlace::EveryFrames(_)
-                | FaultPlace::RandomBytes(_)
-                | FaultPlace::RandomFrames(_)
-                | FaultPlace::Time(_)
-                | FaultPlace::Idle(_) => unreachable!("no script has such places"),
-            };
-            places.extend(position.map(|position| (position, *rule, action.clone())));
+        let mut places: Vec<(usize, usize, &FaultAction)> = vec![];
+        for RelayFault { rule, place, action } in &faults {
+            let positions = model.places(&stream, place);
+            places.extend(positions.into_iter().map(|position| (position, *rule, action)));
         }
         places.sort_by_key(|(position, rule, _)| (*position, *rule));
-        model.at_end.sort_by_key(|(rule, _)| *rule);
-        model.play(stream, &places, format);
+        let mut next = places.into_iter().peekable();
+        for position in 0..=stream.len() {
+            model.reach(position);
+            while let Some((_, rule, action)) = next.next_if(|(at, ..)| *at == position) {
+                model.happen(position, rule, action);
+            }
+            model.due.push(model.output.len());
+            if let Some(byte) = stream.get(position) {
+                model.pass(position, *byte);
+            }
+        }
+        model.play_end(&faults, end);
         model
     }
 
-    fn play(
-        &mut self,
-        stream: &[u8],
-        places: &[(usize, usize, FaultAction)],
-        format: Option<&FrameFormat>,
-    ) {
-        let mut changes: Vec<ByteEdit> = vec![];
-        let mut drop = 0;
-        let mut next = places.iter().peekable();
-        for position in 0..=stream.len() {
-            while let Some((_, rule, action)) = next.next_if(|(at, ..)| *at == position) {
-                if self.is_over.is_some() {
-                    continue;
-                }
-                self.happen(position, *rule, action);
-                match action {
-                    FaultAction::Drop(count) => drop += count,
-                    FaultAction::Xor(bytes) => {
-                        changes.push(ByteEdit { skip: 0, with: bytes.to_vec(), is_xor: true });
-                    }
-                    FaultAction::Set(bytes) => {
-                        changes.push(ByteEdit { skip: 0, with: bytes.to_vec(), is_xor: false });
-                    }
-                    FaultAction::SetLength(value) => {
-                        if let Some(FrameFormat::Length(format)) = format {
-                            let mut header = vec![];
-                            format.encode_raw(*value, &mut header);
-                            let field = format.length_at();
-                            let with = header[field.clone()].to_vec();
-                            changes.push(ByteEdit { skip: field.start, with, is_xor: false });
-                        }
-                    }
-                    _ => {}
-                }
+    fn play_end(&mut self, faults: &[RelayFault], end: SourceEnd) {
+        let last = self.due.len() - 1;
+        if end != SourceEnd::Open && self.is_over.is_none() {
+            self.release(last);
+        }
+        if end == SourceEnd::Fin {
+            let mut at_end: Vec<&RelayFault> =
+                faults.iter().filter(|fault| fault.place == FaultPlace::End).collect();
+            at_end.sort_by_key(|fault| fault.rule);
+            for RelayFault { rule, action, .. } in at_end {
+                self.happen(last, *rule, action);
             }
-            self.due.push(self.output.len());
-            let Some(byte) = stream.get(position) else { break };
-            if self.drops_all.is_some() {
-                continue;
+        }
+        self.due[last] = self.output.len();
+    }
+
+    /// After how many bytes of the stream a place is reached, each time.
+    fn places(&self, stream: &[u8], place: &FaultPlace) -> Vec<usize> {
+        let begins = |is_hit: &dyn Fn(u64) -> bool| {
+            let spans = self.frames.spans.iter().zip(1..);
+            let hit = spans.filter(|(_, number)| is_hit(*number));
+            hit.map(|(span, _)| span.start).collect()
+        };
+        match place {
+            FaultPlace::Byte(at) => usize::try_from(*at).into_iter().collect(),
+            FaultPlace::Match(bytes) if bytes.is_empty() => vec![],
+            FaultPlace::Match(bytes) => {
+                let found = stream.windows(bytes.len()).position(|window| *window == **bytes);
+                found.map(|start| start + bytes.len()).into_iter().collect()
             }
-            let mut byte = *byte;
-            changes.iter_mut().for_each(|change| change.change(&mut byte));
-            changes.retain(|change| !change.with.is_empty());
-            if drop > 0 {
-                drop -= 1;
-            } else {
-                self.output.push(byte);
+            FaultPlace::Frame { number, part } => {
+                self.frames.place(*number, *part).into_iter().collect()
+            }
+            FaultPlace::End => vec![],
+            FaultPlace::EveryBytes(step) => {
+                (1..=stream.len()).filter(|at| (*at as u64).is_multiple_of(*step)).collect()
+            }
+            FaultPlace::RandomBytes(chance) => {
+                let is_hit = |at: &usize| {
+                    let (kib, byte) = (*at as u64 / 1024, *at as u64 % 1024);
+                    chance.hits(kib) && draw(chance.seed, !kib) % 1024 == byte
+                };
+                (0..=stream.len()).filter(is_hit).collect()
+            }
+            FaultPlace::EveryFrames(step) => begins(&|number| number.is_multiple_of(*step)),
+            FaultPlace::RandomFrames(chance) => begins(&|number| chance.hits(number)),
+            FaultPlace::Time(_) | FaultPlace::Idle(_) => {
+                unreachable!("no script has such places")
             }
         }
     }
 
-    /// Records what an action does to the output besides changing bytes.
+    /// Has what was held back until here come out.
+    fn reach(&mut self, position: usize) {
+        let PlayState { held, drop_before, .. } = &mut self.state;
+        let before = position.checked_sub(1).and_then(|before| self.frames.number(before));
+        if let Some(number) = before {
+            let FrameSpan { payload, is_lost, .. } = self.frames.spans[number as usize - 1];
+            if payload == Some(position) && !is_lost {
+                let format = self.source.format.as_ref();
+                held.end_header(Some(number), format, &mut self.output);
+            } else if payload == Some(position) {
+                held.release(None, &mut self.output);
+                *drop_before = 0;
+            }
+        }
+        if let Some((number, 0)) = self.frames.at(position) {
+            if *drop_before <= number {
+                *drop_before = 0;
+            }
+            held.begin(number, &mut self.output);
+        }
+    }
+
+    fn release(&mut self, position: usize) {
+        let frame = self.frames.at(position).map(|(number, _)| number);
+        self.state.held.release(frame, &mut self.output);
+    }
+
+    /// A byte comes.
+    fn pass(&mut self, position: usize, byte: u8) {
+        if self.drops_all.is_some() {
+            return;
+        }
+        let PlayState { changes, drop, drop_before, held } = &mut self.state;
+        let mut byte = byte;
+        changes.iter_mut().for_each(|change| change.change(&mut byte));
+        changes.retain(|change| !change.with.is_empty());
+        let is_dropped = *drop > 0 || *drop_before > 0;
+        *drop = drop.saturating_sub(1);
+        if !is_dropped {
+            let frame = self.frames.at(position).map(|(number, _)| number);
+            held.put(byte, frame, &mut self.output);
+        }
+    }
+
+    /// An action happens, unless all is over.
     fn happen(&mut self, position: usize, rule: usize, action: &FaultAction) {
+        if self.is_over.is_some() {
+            return;
+        }
         let frame = self.frames.at(position);
         let what = FiredFault { rule, position: position as u64, frame };
         self.fired.push(Happening { position, what });
-        let kind = match action {
-            FaultAction::Stall(time) => GateKind::Stall(*time),
-            FaultAction::Hold => GateKind::Hold,
-            FaultAction::Finish => GateKind::Finish,
-            FaultAction::Close => GateKind::Close,
-            FaultAction::Reset => GateKind::Reset,
+        let begun = frame.filter(|(_, byte)| *byte == 0).map(|(number, _)| number);
+        let mut change = |skip, with: &[u8], is_xor| {
+            self.state.changes.push(ByteEdit { skip, with: with.to_vec(), is_xor });
+        };
+        match action {
+            FaultAction::Stall(time) => self.wait(position, GateKind::Stall(*time)),
+            FaultAction::Hold => self.wait(position, GateKind::Hold),
+            FaultAction::Finish => self.wait(position, GateKind::Finish),
+            FaultAction::Close => self.wait(position, GateKind::Close),
+            FaultAction::Reset => self.wait(position, GateKind::Reset),
+            FaultAction::ResetSides(sides) => self.wait(position, GateKind::ResetSides(*sides)),
             FaultAction::BlackHole => {
+                self.release(position);
                 self.drops_all.get_or_insert(position);
                 self.swallows_fin.get_or_insert(position);
-                return;
             }
             FaultAction::SwallowFin => {
                 self.swallows_fin.get_or_insert(position);
-                return;
             }
             FaultAction::Insert(bytes) => {
                 self.inserted += bytes.len();
-                return self.output.extend_from_slice(bytes);
+                // In front of a frame nothing is part of it.
+                let of = if begun.is_some() { None } else { frame.map(|(number, _)| number) };
+                for byte in bytes {
+                    self.state.held.put(*byte, of, &mut self.output);
+                }
             }
-            FaultAction::Drop(_)
-            | FaultAction::Xor(_)
-            | FaultAction::Set(_)
-            | FaultAction::SetLength(_) => return,
-            FaultAction::ResetSides(_)
-            | FaultAction::DropFrames(_)
-            | FaultAction::Flip { .. }
-            | FaultAction::AddLength(_)
-            | FaultAction::DuplicateFrame
-            | FaultAction::SwapFrame
-            | FaultAction::Delay { .. }
+            FaultAction::Drop(count) => self.state.drop = self.state.drop.saturating_add(*count),
+            FaultAction::DropFrames(count) => {
+                let until = frame.map_or(0, |(number, _)| number + count);
+                self.state.drop_before = self.state.drop_before.max(until);
+            }
+            FaultAction::Flip { bits, seed } => {
+                change(0, &[flip_mask(*bits, *seed, position as u64)], true);
+            }
+            FaultAction::Xor(bytes) => change(0, bytes, true),
+            FaultAction::Set(bytes) => change(0, bytes, false),
+            FaultAction::SetLength(value) => {
+                if let Some(FrameFormat::Length(format)) = &self.source.format {
+                    let mut header = vec![];
+                    format.encode_raw(*value, &mut header);
+                    let field = format.length_at();
+                    change(field.start, &header[field], false);
+                }
+            }
+            FaultAction::AddLength(by) => self.hold(begun, HeldFor::Length(*by)),
+            FaultAction::DuplicateFrame => self.hold(begun, HeldFor::Copy),
+            FaultAction::SwapFrame => self.hold(begun, HeldFor::Later),
+            FaultAction::Window(bytes) => self.windows.push(Happening { position, what: *bytes }),
+            FaultAction::Delay { .. }
             | FaultAction::Rate(_)
             | FaultAction::Dribble { .. }
             | FaultAction::Split { .. }
-            | FaultAction::Merge { .. }
-            | FaultAction::Window(_) => unreachable!("no script has such actions"),
-        };
+            | FaultAction::Merge { .. } => unreachable!("no script has such actions"),
+        }
+    }
+
+    fn hold(&mut self, begun: Option<u64>, held_for: HeldFor) {
+        if let Some(number) = begun {
+            self.state.held.hold(number, held_for);
+        }
+    }
+
+    fn wait(&mut self, position: usize, kind: GateKind) {
         if !matches!(kind, GateKind::Stall(_)) {
+            self.release(position);
             self.is_over = Some(position);
             self.drops_all.get_or_insert(position);
         }
@@ -317,21 +355,21 @@ impl StreamModel {
         self.gates.push(Happening { position, what });
     }
 
-    /// The source's stream ended with FIN after so many bytes, in place of all of them.
-    pub fn finish(&mut self, received: usize) {
-        self.output.truncate(self.due[received]);
-        self.due.truncate(received + 1);
-        self.fired.retain(|fired| fired.position <= received);
-        self.gates.retain(|gate| gate.position <= received);
-        for from in [&mut self.drops_all, &mut self.is_over, &mut self.swallows_fin] {
-            *from = from.filter(|from| *from <= received);
-        }
-        for (rule, action) in std::mem::take(&mut self.at_end) {
-            if self.is_over.is_none() {
-                self.happen(received, rule, &action);
-            }
-        }
-        self.due[received] = self.output.len();
+    /// How many bytes are received at once at most once so many came.
+    pub fn window(&self, received: usize) -> Option<u64> {
+        let fired = self.windows.iter().take_while(|window| window.position <= received);
+        fired.last().map(|window| window.what)
+    }
+
+    /// Whether bytes come out later than those that came after them, or twice.
+    pub fn holds_frames(&self) -> bool {
+        let is_kept = |fault: &RelayFault| {
+            matches!(
+                fault.action,
+                FaultAction::AddLength(_) | FaultAction::DuplicateFrame | FaultAction::SwapFrame
+            )
+        };
+        self.source.faults.iter().any(is_kept)
     }
 
     /// Bytes that rules put in, in all.
@@ -390,6 +428,7 @@ impl StreamModel {
 #[cfg(test)]
 mod tests {
     use trust_wire::LengthFormat;
+    use trust_wire::relay::FramePart;
 
     use super::*;
 
@@ -475,5 +514,27 @@ mod tests {
             (None, Some(last), None)
         );
         assert!(model.drops_all(3) && !model.drops_all(2));
+    }
+
+    #[test]
+    fn frames_are_sent_twice_later_or_with_another_length() {
+        let at = |number| FaultPlace::Frame { number, part: FramePart::Byte(0) };
+        let stream = b"\x01a\x01b\x01c\x01d";
+        for (faults, expected) in [
+            (vec![(at(1), FaultAction::DuplicateFrame)], &b"\x01a\x01a\x01b\x01c\x01d"[..]),
+            (vec![(at(2), FaultAction::SwapFrame)], b"\x01a\x01c\x01b\x01d"),
+            (vec![(at(4), FaultAction::SwapFrame)], b"\x01a\x01b\x01c\x01d"),
+            (vec![(at(2), FaultAction::DropFrames(2))], b"\x01a\x01d"),
+            (
+                vec![(at(1), FaultAction::DuplicateFrame), (at(1), FaultAction::AddLength(-3))],
+                b"\xfea\xfea\x01b\x01c\x01d",
+            ),
+            (
+                vec![(FaultPlace::EveryFrames(2), FaultAction::Insert(text("-")))],
+                b"\x01a-\x01b\x01c-\x01d",
+            ),
+        ] {
+            assert_eq!(model(stream, &faults).output, expected, "{faults:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trust_wire::LengthFormat;
-use trust_wire::relay::{FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault};
+use trust_wire::relay::{Chance, FaultAction, FaultPlace, FrameFormat, FramePart, RelayFault};
 
 use crate::rng::Rng;
 use crate::script::{Action, ClientScript, Message, Step, spread};
@@ -83,6 +83,11 @@ impl RelayScript {
         for (faults, upload) in script.faults.iter_mut().zip(uploads.iter().rev()) {
             *faults = random_faults(rng, upload, script.format.as_ref());
         }
+        if rng.one_in(2) {
+            for (faults, upload) in script.faults.iter_mut().zip(uploads.iter().rev()) {
+                add_faults(rng, faults, upload, script.format.as_ref());
+            }
+        }
         script.keep_short(longest);
         if script.is_refused {
             (script.faults, script.format) = ([vec![], vec![]], None);
@@ -95,7 +100,10 @@ impl RelayScript {
     /// Has so many bytes, and those that faults add, go in not too many pieces.
     fn keep_short(&mut self, longest: usize) {
         let inserted = |fault: &RelayFault| match &fault.action {
-            FaultAction::Insert(bytes) => bytes.len(),
+            FaultAction::Insert(bytes) => {
+                bytes.len() * if is_repeated(&fault.place) { 40 } else { 1 }
+            }
+            FaultAction::DuplicateFrame => longest,
             _ => 0,
         };
         let most = longest + self.faults.iter().flatten().map(inserted).sum::<usize>();
@@ -190,6 +198,80 @@ fn random_faults(rng: &mut Rng, upload: &[u8], format: Option<&FrameFormat>) -> 
     let has_length = matches!(format, Some(FrameFormat::Length(_)));
     faults.retain(|fault| has_length || !matches!(fault.action, FaultAction::SetLength(_)));
     faults
+}
+
+/// Whether there can be many of them.
+fn is_repeated(place: &FaultPlace) -> bool {
+    matches!(
+        place,
+        FaultPlace::EveryBytes(_)
+            | FaultPlace::EveryFrames(_)
+            | FaultPlace::RandomBytes(_)
+            | FaultPlace::RandomFrames(_)
+    )
+}
+
+/// Adds faults to frames as a whole, and at places of which there are many.
+fn add_faults(
+    rng: &mut Rng,
+    faults: &mut Vec<RelayFault>,
+    upload: &[u8],
+    format: Option<&FrameFormat>,
+) {
+    let has_length = matches!(format, Some(FrameFormat::Length(_)));
+    for _ in 0..rng.pick(&[0, 1, 1, 2, 3]) {
+        let mut action = match rng.within(0..=10) {
+            0 => FaultAction::ResetSides(rng.pick(&[[true, false], [false, true], [true; 2]])),
+            1 => FaultAction::DropFrames(rng.pick(&[1, 1, 2, 5])),
+            2 => FaultAction::Flip { bits: rng.pick(&[1, 2, 8]), seed: rng.bits() },
+            3 | 4 if has_length => FaultAction::AddLength(rng.pick(&[1, -1, 3, 256, i64::MIN])),
+            5 | 6 => FaultAction::DuplicateFrame,
+            7 | 8 => FaultAction::SwapFrame,
+            9 => FaultAction::Window(rng.pick(&[100, 1500, 30_000])),
+            _ => action(rng),
+        };
+        let chance =
+            Chance { per_million: rng.pick(&[1_000, 200_000, 1_000_000]), seed: rng.bits() };
+        let is_of_a_frame = matches!(
+            action,
+            FaultAction::SetLength(_)
+                | FaultAction::AddLength(_)
+                | FaultAction::DuplicateFrame
+                | FaultAction::SwapFrame
+        );
+        let place = match rng.within(0..=5) {
+            0 | 1 if format.is_some() => FaultPlace::EveryFrames(rng.pick(&[1, 2, 2, 3, 10])),
+            2 if format.is_some() => FaultPlace::RandomFrames(chance),
+            _ if is_of_a_frame => {
+                FaultPlace::Frame { number: rng.within(1..=6), part: FramePart::Byte(0) }
+            }
+            3 => FaultPlace::RandomBytes(chance),
+            4 => FaultPlace::EveryBytes(rng.pick(&[1, 7, 100, 1000]).max(upload.len() as u64 / 40)),
+            _ => place(rng, upload, format.is_some()),
+        };
+        if matches!(action, FaultAction::SetLength(_)) && !has_length {
+            continue;
+        }
+        if is_repeated(&place) {
+            bound(&mut action);
+        }
+        let index = rng.size(0..=faults.len());
+        faults.insert(index, RelayFault { rule: 0, place, action });
+    }
+    for (rule, fault) in faults.iter_mut().enumerate() {
+        fault.rule = rule;
+    }
+}
+
+/// Has what happens again and again be short.
+fn bound(action: &mut FaultAction) {
+    match action {
+        FaultAction::Stall(time) => *time = (*time).min(Duration::from_millis(10)),
+        FaultAction::Xor(bytes) | FaultAction::Set(bytes) | FaultAction::Insert(bytes) => {
+            *bytes = bytes[..bytes.len().min(5)].into();
+        }
+        _ => {}
+    }
 }
 
 fn place(rng: &mut Rng, upload: &[u8], has_frames: bool) -> FaultPlace {

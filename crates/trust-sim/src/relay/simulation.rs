@@ -131,7 +131,7 @@ impl LinkIo<'_> {
 
 impl RelayIo for LinkIo<'_> {
     fn receive(&mut self, from: RelaySide, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        self.witness.note_receive(from);
+        self.witness.note_receive(from, buffer.len());
         let received =
             self.links[from.index()].path.receive(Side::Server, buffer, &mut [], self.now);
         match received {
@@ -430,7 +430,7 @@ impl<'a> RelaySimulation<'a> {
             {
                 trace.push(format!("{:>14.6} relay: {step:?}", now.as_secs_f64()));
             }
-            if let RelayStep::EndOfStream(from) = step {
+            if let RelayStep::EndOfStream(from) | RelayStep::Failed(from, During::Receive) = step {
                 // What happens at the end of a stream is known now.
                 let to = from.other();
                 self.links[to.index()].peer.owed.clone_from(&self.witness.model(to).output);

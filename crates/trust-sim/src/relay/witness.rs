@@ -55,6 +55,19 @@ enum ImposedBy {
     Close,
     /// A rule resets; this is the receiver.
     Reset(RelaySide),
+    /// A rule resets these sides.
+    ResetSides([bool; 2]),
+}
+
+impl ImposedBy {
+    /// Whether a side gets FIN.
+    const fn finishes(self, side: RelaySide) -> bool {
+        match self {
+            ImposedBy::Close => true,
+            ImposedBy::Reset(_) => false,
+            ImposedBy::ResetSides(sides) => !sides[side.index()],
+        }
+    }
 }
 
 /// Watches one relay.
@@ -166,6 +179,11 @@ impl RelayWitness {
         self.imposed.is_some()
     }
 
+    /// Whether a fault has said which sides are reset.
+    pub fn is_reset_by_sides(&self) -> bool {
+        matches!(self.imposed, Some(ImposedBy::ResetSides(_)))
+    }
+
     /// How many bytes from the source have met the faults of what goes to a side.
     fn met(&self, to: RelaySide) -> usize {
         self.side(to).settled.unwrap_or(self.side(to.other()).received)
@@ -210,7 +228,8 @@ impl RelayWitness {
             && side.sent == self.due(to)
             && self.gate(to).is_none()
             && !side.model.swallows_fin(self.met(to));
-        let is_closed = self.imposed == Some(ImposedBy::Close) && side.sent == self.allowed(to);
+        let is_closed =
+            self.imposed.is_some_and(|by| by.finishes(to)) && side.sent == self.allowed(to);
         side.settled.is_none()
             && (is_passed_on || is_closed || self.waits_at(to) == Some(GateKind::Finish))
     }
@@ -242,6 +261,7 @@ impl RelayWitness {
             this.is_failing
                 || match self.imposed {
                     Some(ImposedBy::Reset(to)) => side != to || is_acknowledged,
+                    Some(ImposedBy::ResetSides(_)) => is_acknowledged,
                     Some(ImposedBy::Close) => is_acknowledged && this.is_ended,
                     None => {
                         let is_received = !other.is_failing || other.is_ended;
@@ -270,6 +290,9 @@ impl RelayWitness {
                     GateKind::Reset => {
                         self.imposed.get_or_insert(ImposedBy::Reset(to));
                     }
+                    GateKind::ResetSides(sides) => {
+                        self.imposed.get_or_insert(ImposedBy::ResetSides(sides));
+                    }
                     GateKind::Close => {
                         self.imposed.get_or_insert(ImposedBy::Close);
                     }
@@ -286,8 +309,14 @@ impl RelayWitness {
         }
     }
 
-    /// The relay is about to receive from a side.
-    pub fn note_receive(&mut self, from: RelaySide) {
+    /// The relay is about to receive so many bytes from a side at most.
+    pub fn note_receive(&mut self, from: RelaySide, room: usize) {
+        let to = from.other();
+        let window = self.side(to).model.window(self.met(to));
+        let is_small = window.is_none_or(|window| room as u64 <= window);
+        self.judge(room > 0 && is_small, "no more is received at once than a rule allows", || {
+            format!("{room} bytes from {from:?}, {window:?}")
+        });
         self.judge(
             self.may_receive(from),
             "nothing is received while something is held, nor after the end",
@@ -306,7 +335,7 @@ impl RelayWitness {
         side.is_ended = true;
         // The kernel calls it the end of the stream after a RST too.
         if side.error.is_some_and(|(_, class)| class != ErrnoClass::BrokenPipe) {
-            return;
+            return self.end_failed(from);
         }
         side.fin_received = true;
         let (received, written) = (side.received, link.path.written(Side::Client));
@@ -331,7 +360,17 @@ impl RelayWitness {
     /// A receive failed.
     pub fn note_failed_receive(&mut self, from: RelaySide, errno: i32, class: ErrnoClass) {
         self.note_failure(from, errno, class);
+        self.end_failed(from);
+    }
+
+    /// Nothing more will come from a side that has failed; what rules hold back is passed on.
+    fn end_failed(&mut self, from: RelaySide) {
         self.side_mut(from).is_ended = true;
+        let received = self.side(from).received;
+        let to = self.side_mut(from.other());
+        if to.settled.is_none() {
+            to.model.fail(received);
+        }
     }
 
     /// An event says that a side has failed. Returns whether no receive will report the error.
@@ -451,7 +490,8 @@ impl RelayWitness {
         require(held == right, "what is held is what was not sent", || {
             format!("{} in place of {} bytes for {to:?}", held.len(), right.len())
         })?;
-        let most = self.receive_len + side.model.inserted();
+        let kept = if side.model.holds_frames() { side.model.output.len() } else { 0 };
+        let most = self.receive_len + side.model.inserted() + kept;
         require(held.len() <= most, "no more is held than one receive", || {
             format!("{} bytes for {to:?}", held.len())
         })
@@ -505,7 +545,7 @@ impl RelayWitness {
         }
         let right = RelaySide::BOTH.map(|side| {
             let is_reset = self.side(side.other()).is_failing
-                || matches!(self.imposed, Some(ImposedBy::Reset(_)));
+                || self.imposed.is_some_and(|imposed| !imposed.finishes(side));
             if is_reset { RelayClose::Reset } else { RelayClose::Close }
         });
         require(closes == right, "each side gets the end that it should", || {

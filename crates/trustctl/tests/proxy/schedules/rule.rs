@@ -31,18 +31,21 @@ fn action_text(action: &FaultAction) -> String {
         FaultAction::Insert(bytes) => format!("insert {}", hexadecimal(bytes)),
         FaultAction::SwallowFin => "swallow fin".to_owned(),
         FaultAction::SetLength(value) => format!("length = {value}"),
-        FaultAction::ResetSides(_)
-        | FaultAction::DropFrames(_)
-        | FaultAction::Flip { .. }
-        | FaultAction::AddLength(_)
-        | FaultAction::DuplicateFrame
-        | FaultAction::SwapFrame
+        FaultAction::ResetSides([true, true]) => "rst both".to_owned(),
+        FaultAction::ResetSides([true, _]) => "rst client".to_owned(),
+        FaultAction::ResetSides(_) => "rst server".to_owned(),
+        FaultAction::DropFrames(count) => format!("drop {count} frames"),
+        FaultAction::AddLength(by) if *by < 0 => format!("length - {}", by.unsigned_abs()),
+        FaultAction::AddLength(by) => format!("length + {by}"),
+        FaultAction::DuplicateFrame => "dup frame".to_owned(),
+        FaultAction::SwapFrame => "swap frame".to_owned(),
+        FaultAction::Window(bytes) => format!("window {bytes}"),
+        FaultAction::Flip { .. }
         | FaultAction::Delay { .. }
         | FaultAction::Rate(_)
         | FaultAction::Dribble { .. }
         | FaultAction::Split { .. }
-        | FaultAction::Merge { .. }
-        | FaultAction::Window(_) => unreachable!("no schedule has such actions"),
+        | FaultAction::Merge { .. } => unreachable!("no schedule has such actions"),
     }
 }
 
@@ -57,9 +60,9 @@ fn place_text(place: &FaultPlace) -> String {
             FramePart::BeforeEnd(count) => format!("frame {number} -{count}"),
             FramePart::End => format!("frame {number} end"),
         },
-        FaultPlace::EveryBytes(_)
-        | FaultPlace::EveryFrames(_)
-        | FaultPlace::RandomBytes(_)
+        FaultPlace::EveryBytes(step) => format!("every {step} bytes"),
+        FaultPlace::EveryFrames(step) => format!("every {step} frames"),
+        FaultPlace::RandomBytes(_)
         | FaultPlace::RandomFrames(_)
         | FaultPlace::Time(_)
         | FaultPlace::Idle(_) => unreachable!("no schedule has such places"),
