@@ -43,6 +43,8 @@ struct WatchedSide {
     /// Gates that were passed, and since when the next one has been reached.
     passed: usize,
     reached: Option<Duration>,
+    /// When it was last looked at while it could be sent to; after that no stall ends.
+    looked: Duration,
     /// Faults that the relay has reported.
     reported: usize,
     is_lost_reported: bool,
@@ -117,6 +119,7 @@ impl RelayWitness {
             settled: None,
             passed: 0,
             reached: None,
+            looked: Duration::ZERO,
             reported: 0,
             is_lost_reported: false,
         });
@@ -275,12 +278,15 @@ impl RelayWitness {
     /// The relay looks at what is due by now.
     pub fn look(&mut self, now: Duration) {
         for to in RelaySide::BOTH {
+            if self.side(to).settled.is_none() {
+                self.side_mut(to).looked = now;
+            }
             while let Some(kind) = self.waits_at(to) {
                 match kind {
                     GateKind::Stall(time) => {
                         let side = self.side_mut(to);
-                        let reached = *side.reached.get_or_insert(now);
-                        if now < reached + time {
+                        let reached = *side.reached.get_or_insert(side.looked);
+                        if side.looked < reached + time {
                             break;
                         }
                         side.passed += 1;
