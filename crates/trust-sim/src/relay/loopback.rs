@@ -76,6 +76,12 @@ fn can_be_said(fault: &RelayFault, format: Option<&FrameFormat>) -> bool {
     let is_sensible = match fault.action {
         FaultAction::DropFrames(_) => is_in_frame,
         FaultAction::Window(_) => !is_repeated,
+        // Real time is late.
+        FaultAction::Delay { .. }
+        | FaultAction::Rate(_)
+        | FaultAction::Dribble { .. }
+        | FaultAction::Split { .. }
+        | FaultAction::Merge { .. } => false,
         _ => true,
     };
     if is_drawn || !is_sensible || is_in_frame && format.is_none() {

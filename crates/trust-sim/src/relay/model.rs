@@ -1,17 +1,18 @@
 //! What becomes of one direction's stream, told a second time: byte by byte, from the whole stream,
 //! without pieces and without a clock.
 
-use std::time::Duration;
-
 use trust_wire::relay::{
     FaultAction, FaultPlace, FiredFault, FrameFormat, LostFraming, RelayFault, draw, flip_mask,
 };
 
 mod frames;
+mod gate;
 mod kept;
 
 use self::frames::{FrameSpan, Frames};
 use self::kept::{HeldFor, HeldFrames};
+
+pub use self::gate::{GateKind, ModelDelay, ModelGate, SendPattern};
 
 // Many fields: each says one thing that can be compared.
 /// One direction of a relay.
@@ -34,6 +35,7 @@ pub struct StreamModel {
     /// Bytes that rules have put in.
     inserted: usize,
     windows: Vec<Happening<u64>>,
+    delays: Vec<Happening<ModelDelay>>,
     state: PlayState,
 }
 
@@ -69,32 +71,6 @@ struct PlayState {
 struct Happening<T> {
     position: usize,
     what: T,
-}
-
-/// A place of the output at which it waits or ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelGate {
-    /// After how many bytes of the output.
-    pub output: usize,
-    /// What happens there.
-    pub kind: GateKind,
-}
-
-/// What happens at a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GateKind {
-    /// Nothing passes for so long.
-    Stall(Duration),
-    /// Nothing passes from there on.
-    Hold,
-    /// FIN for the receiver.
-    Finish,
-    /// FIN for both sides.
-    Close,
-    /// RST for both sides.
-    Reset,
-    /// RST for these sides, and FIN for the other one.
-    ResetSides([bool; 2]),
 }
 
 /// A change of the bytes that come next.
@@ -155,6 +131,7 @@ impl StreamModel {
             frames,
             inserted: 0,
             windows: vec![],
+            delays: vec![],
             state: PlayState::default(),
         };
         let mut places: Vec<(usize, usize, &FaultAction)> = vec![];
@@ -216,11 +193,9 @@ impl StreamModel {
                 (1..=stream.len()).filter(|at| (*at as u64).is_multiple_of(*step)).collect()
             }
             FaultPlace::RandomBytes(chance) => {
-                let is_hit = |at: &usize| {
-                    let (kib, byte) = (*at as u64 / 1024, *at as u64 % 1024);
-                    chance.hits(kib) && draw(chance.seed, !kib) % 1024 == byte
-                };
-                (0..=stream.len()).filter(is_hit).collect()
+                let hit = (0..=stream.len() as u64 / 1024).filter(|kib| chance.hits(*kib));
+                let at = hit.map(|kib| kib * 1024 + draw(chance.seed, !kib) % 1024);
+                at.map(|at| at as usize).filter(|at| *at <= stream.len()).collect()
             }
             FaultPlace::EveryFrames(step) => begins(&|number| number.is_multiple_of(*step)),
             FaultPlace::RandomFrames(chance) => begins(&|number| chance.hits(number)),
@@ -331,11 +306,20 @@ impl StreamModel {
             FaultAction::DuplicateFrame => self.hold(begun, HeldFor::Copy),
             FaultAction::SwapFrame => self.hold(begun, HeldFor::Later),
             FaultAction::Window(bytes) => self.windows.push(Happening { position, what: *bytes }),
-            FaultAction::Delay { .. }
-            | FaultAction::Rate(_)
-            | FaultAction::Dribble { .. }
-            | FaultAction::Split { .. }
-            | FaultAction::Merge { .. } => unreachable!("no script has such actions"),
+            FaultAction::Delay { time, .. } => {
+                let what = ModelDelay { output: self.output.len(), time: *time };
+                self.delays.push(Happening { position, what });
+            }
+            FaultAction::Rate(rate) => self.begin(position, SendPattern::Rate(*rate)),
+            FaultAction::Dribble { bytes, per } => {
+                self.begin(position, SendPattern::Dribble { bytes: *bytes, per: *per });
+            }
+            FaultAction::Split { first, every } => {
+                self.begin(position, SendPattern::Split { first: *first, every: *every });
+            }
+            FaultAction::Merge { bytes, within } => {
+                self.begin(position, SendPattern::Merge { bytes: *bytes, within: *within });
+            }
         }
     }
 
@@ -345,8 +329,12 @@ impl StreamModel {
         }
     }
 
+    fn begin(&mut self, position: usize, pattern: SendPattern) {
+        self.wait(position, GateKind::Pattern(pattern));
+    }
+
     fn wait(&mut self, position: usize, kind: GateKind) {
-        if !matches!(kind, GateKind::Stall(_)) {
+        if !matches!(kind, GateKind::Stall(_) | GateKind::Pattern(_)) {
             self.release(position);
             self.is_over = Some(position);
             self.drops_all.get_or_insert(position);
@@ -359,6 +347,17 @@ impl StreamModel {
     pub fn window(&self, received: usize) -> Option<u64> {
         let fired = self.windows.iter().take_while(|window| window.position <= received);
         fired.last().map(|window| window.what)
+    }
+
+    /// The delays that have begun by then.
+    pub fn delays(&self, received: usize) -> impl Iterator<Item = ModelDelay> {
+        let fired = self.delays.iter().take_while(move |delay| delay.position <= received);
+        fired.map(|delay| delay.what)
+    }
+
+    /// Whether nothing more comes out, by then.
+    pub fn is_over(&self, received: usize) -> bool {
+        self.is_over.is_some_and(|from| from <= received)
     }
 
     /// Whether bytes come out later than those that came after them, or twice.
@@ -427,6 +426,8 @@ impl StreamModel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use trust_wire::LengthFormat;
     use trust_wire::relay::FramePart;
 

@@ -86,6 +86,9 @@ impl RelayScript {
         if rng.one_in(2) {
             for (faults, upload) in script.faults.iter_mut().zip(uploads.iter().rev()) {
                 add_faults(rng, faults, upload, script.format.as_ref());
+                if rng.one_in(2) {
+                    faults.push(timing(rng, faults.len(), upload, script.format.is_some()));
+                }
             }
         }
         script.keep_short(longest);
@@ -261,6 +264,27 @@ fn add_faults(
     for (rule, fault) in faults.iter_mut().enumerate() {
         fault.rule = rule;
     }
+}
+
+/// Has bytes wait, or sends them in other pieces, but not in more than a few hundred.
+fn timing(rng: &mut Rng, rule: usize, upload: &[u8], has_frames: bool) -> RelayFault {
+    let len = upload.len() as u64;
+    let bytes = rng.pick(&[1, 2, 100, 3_000]).max(len / 100);
+    let action = match rng.within(0..=5) {
+        0 | 1 => {
+            let time = spread(rng, &[1, 100, 5_000]);
+            FaultAction::Delay { time, jitter: Duration::ZERO, seed: 0 }
+        }
+        2 => FaultAction::Rate(rng.pick(&[1, 30, 2_000, 100_000]).max(if len > 200 {
+            5 * len
+        } else {
+            1
+        })),
+        3 => FaultAction::Dribble { bytes, per: spread(rng, &[1, 100, 2_000]) },
+        4 => FaultAction::Split { first: bytes, every: bytes * rng.pick(&[1, 2, 5]) },
+        _ => FaultAction::Merge { bytes, within: spread(rng, &[1, 100, 2_000]) },
+    };
+    RelayFault { rule, place: place(rng, upload, has_frames), action }
 }
 
 /// Has what happens again and again be short.

@@ -3,12 +3,16 @@
 //! It has a state of its own, made from what calls have returned, and compares every step to it: a
 //! call that must not be made, one that is due and not made, and what the relay says about itself.
 
+mod due;
+mod timing;
+
 use std::time::Duration;
 
 use trust_wire::relay::{Delivery, Relay, RelayClose, RelaySide, StreamEnd};
 use trust_wire::{ErrnoClass, Timestamp};
 
-use super::model::{GateKind, ModelGate, StreamModel};
+use self::timing::WatchedTiming;
+use super::model::{GateKind, StreamModel};
 use super::script::RelayScript;
 use crate::check::{Violation, require};
 use crate::link::Link;
@@ -19,6 +23,9 @@ use crate::watched::at;
 /// between two looks.
 const WAITS_IN_ALL: u32 = 5;
 const LOOK_MAX: Duration = Duration::from_millis(50);
+
+/// More than a gate costs in memory.
+const GATE_MAX: usize = 500;
 
 // Many fields: those of a source, and those of a receiver.
 /// What is known of a side, as a source and as a receiver.
@@ -45,6 +52,7 @@ struct WatchedSide {
     reached: Option<Duration>,
     /// When it was last looked at while it could be sent to; after that no stall ends.
     looked: Duration,
+    timing: WatchedTiming,
     /// Faults that the relay has reported.
     reported: usize,
     is_lost_reported: bool,
@@ -86,6 +94,8 @@ pub struct RelayWitness {
     /// When the network last saw that each side had acknowledged something.
     pub progress_at: [Duration; 2],
     closed: Option<RelayClosed>,
+    now: Duration,
+    has_begun: bool,
     /// The first property that a call has violated.
     pub violation: Option<Violation>,
 }
@@ -120,6 +130,7 @@ impl RelayWitness {
             passed: 0,
             reached: None,
             looked: Duration::ZERO,
+            timing: WatchedTiming::default(),
             reported: 0,
             is_lost_reported: false,
         });
@@ -133,6 +144,8 @@ impl RelayWitness {
             ending_since: None,
             progress_at: [Duration::ZERO; 2],
             closed: None,
+            now: Duration::ZERO,
+            has_begun: false,
             violation: None,
         };
         if script.is_refused {
@@ -187,99 +200,15 @@ impl RelayWitness {
         matches!(self.imposed, Some(ImposedBy::ResetSides(_)))
     }
 
-    /// How many bytes from the source have met the faults of what goes to a side.
-    fn met(&self, to: RelaySide) -> usize {
-        self.side(to).settled.unwrap_or(self.side(to.other()).received)
-    }
-
-    /// Bytes that a side is due now.
-    fn due(&self, to: RelaySide) -> usize {
-        self.side(to).model.due(self.met(to))
-    }
-
-    /// The next gate of what goes to a side.
-    fn gate(&self, to: RelaySide) -> Option<ModelGate> {
-        let side = self.side(to);
-        side.model.gate(side.passed, self.met(to))
-    }
-
-    /// Bytes that may have been sent to a side by now.
-    fn allowed(&self, to: RelaySide) -> usize {
-        self.gate(to).map_or(self.due(to), |gate| gate.output)
-    }
-
-    /// The gate that a side waits at, with everything before it sent.
-    fn waits_at(&self, to: RelaySide) -> Option<GateKind> {
-        self.gate(to).filter(|gate| gate.output == self.side(to).sent).map(|gate| gate.kind)
-    }
-
-    fn is_stalled(&self, to: RelaySide) -> bool {
-        matches!(self.waits_at(to), Some(GateKind::Stall(_))) && !self.side(to).is_failing
-    }
-
-    /// Whether nothing keeps bytes of a side from being received.
-    fn may_receive(&self, from: RelaySide) -> bool {
-        let to = from.other();
-        let is_free = self.side(to).sent == self.due(to) && self.gate(to).is_none();
-        !self.side(from).is_ended && (is_free || self.side(to).settled.is_some())
-    }
-
-    /// Whether FIN is due for a side.
-    fn is_fin_due(&self, to: RelaySide) -> bool {
-        let side = self.side(to);
-        let is_passed_on = self.side(to.other()).fin_received
-            && side.sent == self.due(to)
-            && self.gate(to).is_none()
-            && !side.model.swallows_fin(self.met(to));
-        let is_closed =
-            self.imposed.is_some_and(|by| by.finishes(to)) && side.sent == self.allowed(to);
-        side.settled.is_none()
-            && (is_passed_on || is_closed || self.waits_at(to) == Some(GateKind::Finish))
-    }
-
-    /// Whether nothing more goes to a side.
-    fn is_complete(&self, to: RelaySide) -> bool {
-        let side = self.side(to);
-        let is_swallowed = side.model.swallows_fin(self.met(to))
-            && side.sent == self.due(to)
-            && self.gate(to).is_none();
-        self.side(to.other()).fin_received && (side.fin_sent || is_swallowed)
-    }
-
-    fn is_ending(&self) -> bool {
-        self.imposed.is_some()
-            || self.failed_first.is_some()
-            || RelaySide::BOTH.into_iter().all(|side| self.is_complete(side))
-    }
-
-    fn is_put_off(&self) -> bool {
-        self.imposed.is_none() && RelaySide::BOTH.into_iter().any(|side| self.is_stalled(side))
-    }
-
-    /// Whether everything was delivered that can be, once the end is decided.
-    fn is_delivered(&self, outstanding: Outstanding) -> bool {
-        RelaySide::BOTH.into_iter().all(|side| {
-            let (this, other) = (self.side(side), self.side(side.other()));
-            let is_acknowledged = outstanding[side.index()] == 0;
-            this.is_failing
-                || match self.imposed {
-                    Some(ImposedBy::Reset(to)) => side != to || is_acknowledged,
-                    Some(ImposedBy::ResetSides(_)) => is_acknowledged,
-                    Some(ImposedBy::Close) => is_acknowledged && this.is_ended,
-                    None => {
-                        let is_received = !other.is_failing || other.is_ended;
-                        let is_sent = this.sent == self.due(side);
-                        is_acknowledged && is_sent && is_received
-                    }
-                }
-        })
-    }
-
     /// The relay looks at what is due by now.
     pub fn look(&mut self, now: Duration) {
+        self.now = now;
         for to in RelaySide::BOTH {
             if self.side(to).settled.is_none() {
                 self.side_mut(to).looked = now;
+            }
+            if !self.has_begun {
+                self.note_output(to, 0, false);
             }
             while let Some(kind) = self.waits_at(to) {
                 match kind {
@@ -302,11 +231,20 @@ impl RelayWitness {
                     GateKind::Close => {
                         self.imposed.get_or_insert(ImposedBy::Close);
                     }
+                    GateKind::Pattern(pattern) => {
+                        let side = self.side_mut(to);
+                        side.timing.begin(pattern, side.sent);
+                        side.passed += 1;
+                        continue;
+                    }
                     GateKind::Hold | GateKind::Finish => {}
                 }
                 break;
             }
+            let side = self.side_mut(to);
+            side.timing.look(side.sent, side.looked);
         }
+        self.has_begun = true;
     }
 
     fn judge(&mut self, holds: bool, property: &'static str, detail: impl FnOnce() -> String) {
@@ -332,7 +270,11 @@ impl RelayWitness {
 
     /// A receive from a side returned so many bytes.
     pub fn note_received(&mut self, from: RelaySide, count: usize) {
+        let before = self.due(from.other());
         self.side_mut(from).received += count;
+        if self.side(from.other()).settled.is_none() {
+            self.note_output(from.other(), before, false);
+        }
     }
 
     /// A receive from a side returned 0.
@@ -350,7 +292,9 @@ impl RelayWitness {
         });
         let to = self.side_mut(from.other());
         if to.settled.is_none() {
+            let before = to.model.due(received);
             to.model.finish(received);
+            self.note_output(from.other(), before, true);
         }
     }
 
@@ -375,7 +319,9 @@ impl RelayWitness {
         let received = self.side(from).received;
         let to = self.side_mut(from.other());
         if to.settled.is_none() {
+            let before = to.model.due(received);
             to.model.fail(received);
+            self.note_output(from.other(), before, false);
         }
     }
 
@@ -410,6 +356,9 @@ impl RelayWitness {
         self.judge(end <= allowed, "nothing is sent before it is due", || {
             format!("{end} of {allowed} bytes to {to:?}")
         });
+        let objection = self.side(to).timing.objection(sent, bytes.len(), self.now);
+        let is_paced = objection.is_none();
+        self.judge(is_paced, "bytes are sent at their pace", || objection.unwrap_or_default());
         let is_right = self.side(to).model.output.get(sent..end) == Some(bytes);
         self.judge(is_right, "what is sent is what the model says", || {
             format!("{} bytes from byte {sent} on to {to:?}", bytes.len())
@@ -418,12 +367,17 @@ impl RelayWitness {
 
     /// The kernel took so many of them.
     pub fn note_sent(&mut self, to: RelaySide, count: usize) {
-        self.side_mut(to).sent += count;
+        let now = self.now;
+        let side = self.side_mut(to);
+        side.sent += count;
+        side.timing.note_sent(count, now);
     }
 
     /// The relay sends FIN to a side.
     pub fn note_shutdown(&mut self, to: RelaySide) {
-        let is_due = self.is_fin_due(to);
+        // What a pace keeps from being sent is not waited for.
+        let is_cut = self.imposed.is_some_and(|by| by.finishes(to)) && self.is_paced(to);
+        let is_due = self.is_fin_due(to) || is_cut && self.side(to).settled.is_none();
         let (sent, due, gate) = (self.side(to).sent, self.due(to), self.gate(to));
         self.judge(is_due, "FIN is sent when it is due", || {
             format!("to {to:?} after {sent} of {due} bytes, at {gate:?}")
@@ -497,7 +451,9 @@ impl RelayWitness {
             format!("{} in place of {} bytes for {to:?}", held.len(), right.len())
         })?;
         let kept = if side.model.holds_frames() { side.model.output.len() } else { 0 };
-        let most = self.receive_len + side.model.inserted() + kept;
+        let is_delaying = side.model.delays(self.met(to)).next().is_some();
+        let room = if is_delaying { side.model.output.len() } else { side.timing.room() };
+        let most = self.receive_len + side.model.inserted() + kept + room;
         require(held.len() <= most, "no more is held than one receive", || {
             format!("{} bytes for {to:?}", held.len())
         })
@@ -537,7 +493,8 @@ impl RelayWitness {
             format!("{:?}", self.sides)
         })?;
         let is_given_up = !self.is_delivered(outstanding);
-        if is_given_up {
+        let has_paces = RelaySide::BOTH.into_iter().any(|it| self.side(it).timing.is_paced());
+        if is_given_up && !has_paces {
             let since = self.ending_since.unwrap_or(now);
             // What a dying side has acknowledged no longer matters.
             let counts = |side: &RelaySide| !self.side(*side).is_failing;
@@ -563,7 +520,7 @@ impl RelayWitness {
 
     /// Notes whether the end is decided. To be called after every turn.
     pub fn note_ending(&mut self, now: Duration) {
-        if self.is_ending() && !self.is_put_off() {
+        if self.is_waiting() {
             self.ending_since.get_or_insert(now);
         } else {
             self.ending_since = None;
@@ -583,28 +540,40 @@ impl RelayWitness {
         outstanding: Outstanding,
         now: Duration,
     ) -> Result<(), Violation> {
+        let mut latest = Duration::MAX;
         for side in RelaySide::BOTH {
             let is_fin_due = self.is_fin_due(side);
             require(!is_fin_due, "a FIN that is due is sent", || format!("to {side:?}"))?;
             let Some(Link { path, .. }) = links[side.index()] else { continue };
-            let is_receive_due = self.may_receive(side) && path.is_readable(Side::Server);
+            let is_receive_due = self.must_receive(side) && path.is_readable(Side::Server);
             require(!is_receive_due, "what can be received is received", || format!("{side:?}"))?;
             let is_send_due = self.side(side).settled.is_none()
                 && self.side(side).sent < self.allowed(side)
                 && path.is_writable(Side::Server)
                 && !path.will_report_room();
-            require(!is_send_due, "what can be sent is sent", || format!("to {side:?}"))?;
+            let is_paced = self.is_paced(side);
+            if is_send_due && is_paced {
+                latest = latest.min(now + self.side(side).timing.longest_wait());
+            }
+            require(!is_send_due || is_paced, "what can be sent is sent", || {
+                format!("to {side:?}")
+            })?;
         }
-        let is_waiting = self.is_ending() && !self.is_put_off();
+        let is_waiting = self.is_waiting();
         let is_late = is_waiting && self.is_delivered(outstanding);
         require(!is_late, "what is over is closed", || format!("{:?}", self.sides))?;
         require(deadline > at(now), "a deadline that has come is followed", || {
             format!("{deadline:?} at {now:?}")
         })?;
-        let mut latest = Duration::MAX;
         // Nothing more comes for who can no longer be sent to.
         let open = |side: &RelaySide| self.side(*side).settled.is_none();
         for side in RelaySide::BOTH.into_iter().filter(open) {
+            if let Some((from, until)) = self.delayed(side)
+                && from == self.side(side).sent
+                && self.waits_at(side).is_none()
+            {
+                latest = latest.min(until);
+            }
             if let (Some(GateKind::Stall(time)), Some(reached)) =
                 (self.waits_at(side), self.side(side).reached)
             {
