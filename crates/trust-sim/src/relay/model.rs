@@ -18,7 +18,7 @@ pub use self::gate::{GateKind, ModelDelay, ModelGate, SendPattern};
 /// One direction of a relay.
 #[derive(Debug)]
 pub struct StreamModel {
-    source: Source,
+    source: ModelInput,
     /// All bytes that can come out.
     pub output: Vec<u8>,
     /// How many of them after each number of bytes from the source.
@@ -41,7 +41,7 @@ pub struct StreamModel {
 
 /// What the model is of.
 #[derive(Clone, Debug)]
-struct Source {
+struct ModelInput {
     stream: Vec<u8>,
     faults: Vec<RelayFault>,
     format: Option<FrameFormat>,
@@ -97,7 +97,7 @@ impl StreamModel {
     /// What becomes of a stream with these faults.
     pub fn of(stream: &[u8], faults: &[RelayFault], format: Option<&FrameFormat>) -> StreamModel {
         let (stream, faults, format) = (stream.to_vec(), faults.to_vec(), format.cloned());
-        StreamModel::play(Source { stream, faults, format }, SourceEnd::Open)
+        StreamModel::play(ModelInput { stream, faults, format }, SourceEnd::Open)
     }
 
     /// The source's stream ended with FIN after so many bytes, in place of all of them.
@@ -116,8 +116,8 @@ impl StreamModel {
         *self = StreamModel::play(source, end);
     }
 
-    fn play(source: Source, end: SourceEnd) -> StreamModel {
-        let Source { stream, faults, format } = source.clone();
+    fn play(source: ModelInput, end: SourceEnd) -> StreamModel {
+        let ModelInput { stream, faults, format } = source.clone();
         let frames = Frames::of(&stream, format.as_ref());
         let mut model = StreamModel {
             source,
