@@ -543,7 +543,10 @@ impl FaultFlow {
             FaultAction::Merge { bytes, within } => {
                 self.gate(Gate::Pace(SendPace::merge(bytes, within)));
             }
-            FaultAction::Window(bytes) => self.window = Some(bytes),
+            FaultAction::Window(bytes) => {
+                // What bounds insertions stays.
+                self.window = Some(self.window.map_or(bytes, |window| window.min(bytes)));
+            }
         }
     }
 
