@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::report_file::ReportFile;
 use trust_cli::text::reason;
@@ -22,7 +23,7 @@ const LINE_MAX: usize = 64 << 20;
 
 /// A line of a trace. Times count from accept in microseconds, but for the listener's faults: those
 /// from the start of the proxy.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "trace", rename_all = "snake_case")]
 pub(crate) enum TraceLine {
     /// The first line.
@@ -47,14 +48,14 @@ pub(crate) enum TraceLine {
 }
 
 /// A rule, and by which number its choices are drawn.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct TracedRule {
     pub(crate) number: u64,
     pub(crate) rule: String,
 }
 
 /// A rule that has happened.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct TracedFault {
     /// The number of the rule.
     pub(crate) number: u64,
@@ -63,7 +64,7 @@ pub(crate) struct TracedFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) explicit: Option<String>,
     /// Whether it happened at a time, and so not at the same place in every run.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) timed: bool,
     pub(crate) elapsed_us: u64,
     /// `None`: it is a state of the listening sockets.
@@ -72,7 +73,7 @@ pub(crate) struct TracedFault {
 }
 
 /// Where a rule has happened.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct TracedPlace {
     pub(crate) conn: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +90,7 @@ pub(crate) struct TracedPlace {
 }
 
 /// What a side has, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct SideSum {
     /// What came from it.
     pub(crate) received: u64,
@@ -194,25 +195,25 @@ pub(crate) fn read(path: &Path, framing: Option<&str>) -> Result<Rules, Failure>
             let message = format!("{place}: {what}: expected what trustctl proxy --trace writes");
             Failure::new(ExitCode::DataError, message)
         };
-        let parsed = serde_json::from_slice(&line).map_err(|_| wrong("not a line of a trace"))?;
         let rule = |text: &str| {
             Rule::parse(text).map_err(|error| error.failure(ExitCode::DataError, &place, text))
         };
-        match parsed {
-            TraceLine::Start { version, .. } if version != VERSION => {
-                return Err(wrong(&format!("version {version} of a trace, not {VERSION}")));
+        let parsed: Value = serde_json::from_slice(&line).unwrap_or_default();
+        match parsed["trace"].as_str() {
+            None => return Err(wrong("not a line of a trace")),
+            Some("start") if number == 1 => {
+                start = Some(read_start(&parsed, rule, wrong)?);
             }
-            TraceLine::Start { seed, framing, rules, .. } if number == 1 => {
-                let rules = rules.iter().map(|it| Ok((it.number, rule(&it.rule)?)));
-                start = Some((seed, framing, rules.collect::<Result<Vec<_>, Failure>>()?));
+            Some(_) if start.is_none() => {
+                return Err(wrong("the first line is not that of a trace"));
             }
-            _ if start.is_none() => return Err(wrong("the first line is not that of a trace")),
-            TraceLine::Fault(fault) => {
-                if let Some(text) = &fault.explicit {
-                    explicit.push((fault.number, rule(text)?));
+            Some(_) => {
+                if let Some(text) = parsed["explicit"].as_str() {
+                    let number = parsed["number"].as_u64();
+                    let number = number.ok_or_else(|| wrong("a fault without its number"))?;
+                    explicit.push((number, rule(text)?));
                 }
             }
-            _ => {}
         }
     }
     let Some((seed, traced_framing, rules)) = start else {
@@ -227,4 +228,29 @@ pub(crate) fn read(path: &Path, framing: Option<&str>) -> Result<Rules, Failure>
         return Err(Failure::new(ExitCode::Usage, message));
     }
     Ok(Rules::replay(rules, &explicit, seed))
+}
+
+/// What the first line of a trace says: the seed, how frames are told apart, and the rules with
+/// their numbers.
+type Start = (u64, Option<String>, Vec<(u64, Rule)>);
+
+/// Reads the first line of a trace.
+fn read_start(
+    line: &Value,
+    rule: impl Fn(&str) -> Result<Rule, Failure>,
+    wrong: impl Fn(&str) -> Failure,
+) -> Result<Start, Failure> {
+    let version = line["version"].as_u64();
+    if version != Some(VERSION.into()) {
+        let named = version.map_or("no".to_owned(), |version| version.to_string());
+        return Err(wrong(&format!("version {named} of a trace, not {VERSION}")));
+    }
+    let (Some(seed), Some(rules)) = (line["seed"].as_u64(), line["rules"].as_array()) else {
+        return Err(wrong("no seed or no rules"));
+    };
+    let rules = rules.iter().map(|it| match (it["number"].as_u64(), it["rule"].as_str()) {
+        (Some(number), Some(text)) => Ok((number, rule(text)?)),
+        _ => Err(wrong("a rule without its number or text")),
+    });
+    Ok((seed, line["framing"].as_str().map(str::to_owned), rules.collect::<Result<_, _>>()?))
 }
