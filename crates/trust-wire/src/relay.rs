@@ -592,7 +592,7 @@ impl Relay {
         }
     }
 
-    /// The other side has failed: what came before that, and a rule keeps, is passed on to this one.
+    /// The other side has failed: what came before, and a rule keeps, is passed on to this one.
     fn release_kept(&mut self, to: RelaySide) {
         let to = self.side_mut(to);
         if to.sending == Sending::Open {
