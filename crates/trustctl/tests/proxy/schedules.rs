@@ -160,14 +160,24 @@ fn play_one(
     for (side, peer) in RelaySide::BOTH.into_iter().zip(&peers) {
         let source = &peers[side.other().index()];
         let faults = &script.faults[side.index()];
-        let mut model =
-            StreamModel::of(&uploads[side.other().index()], faults, script.format.as_ref());
+        let upload = &uploads[side.other().index()];
+        let model_of = || StreamModel::of(upload, faults, script.format.as_ref());
+        let mut model = model_of();
         if source.has_sent_fin {
             model.finish(source.sent);
         } else {
             model.output.truncate(model.due(source.sent));
         }
-        if !model.output.starts_with(&peer.received) {
+        // What is kept comes out when the source is known to have failed, after whatever came.
+        let is_released = |received| {
+            let mut model = model_of();
+            model.fail(received);
+            model.output.starts_with(&peer.received)
+        };
+        let has_failed = source.has_reset && model.holds_frames();
+        let is_due = model.output.starts_with(&peer.received)
+            || has_failed && (0..=source.sent).any(is_released);
+        if !is_due {
             let (got, due) = (peer.received.len(), model.output.len());
             return Err(format!("{side:?} got {got} bytes that are no prefix of the {due} due"));
         }
