@@ -226,7 +226,7 @@ impl ProxyEvents {
         self.log.event(Level::Warn, "fault").field("rule", rule).write();
     }
 
-    /// So many bytes are held for a direction, and no more may be.
+    /// As many bytes are held for a direction as `hold` allows.
     pub(crate) fn write_hold_full(&self, client: &ClientName, direction: Direction, hold: usize) {
         self.client_event(Level::Warn, "hold_full", client)
             .field("direction", direction.word())

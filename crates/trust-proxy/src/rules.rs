@@ -44,7 +44,7 @@ pub enum Selector {
     Range(u64, u64),
     /// Each whose number is a multiple of it.
     Every(u64),
-    /// So many of a million; the seed says which.
+    /// This share of them, in millionths; the seed says which.
     Share(u32),
     /// Those that come from an address with these first bits.
     From(IpAddr, u8),
@@ -137,9 +137,9 @@ pub enum RulePlace {
     EveryBytes(u64),
     /// Where each frame begins whose number is a multiple of it.
     EveryFrames(u64),
-    /// At a random byte of so many of a million KiB.
+    /// At a random byte in this share of the KiB of the stream, in millionths.
     RandomBytes(u32),
-    /// Where so many of a million frames begin.
+    /// At the start of this share of the frames, in millionths.
     RandomFrames(u32),
     /// So long after the connection began, or the proxy for the states of the listener.
     Time(Duration),

@@ -56,7 +56,7 @@ impl DelayedPath {
         Ok(DelayedPath { proxy, client, server, trace })
     }
 
-    /// Sends so many messages, so far apart, and waits until they have arrived.
+    /// Sends `count` messages, one each `apart`, and waits until they have arrived.
     pub(super) fn send_apart(&mut self, count: usize, apart: Duration) -> io::Result<()> {
         let began = Instant::now();
         for number in 0..count {

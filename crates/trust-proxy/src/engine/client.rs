@@ -200,8 +200,8 @@ impl RelayedClient {
         delivery.due - (delivery.sent - unacknowledged) + unreceived
     }
 
-    /// Has the kernel take about so many bytes from a side on its own account. It has a least
-    /// number, which is small enough.
+    /// Bounds how many bytes the kernel receives from a side before the proxy does (SO_RCVBUF,
+    /// `socket(7)`). The kernel takes about twice that, and has a minimum of about 2 kB.
     pub(super) fn bound_receive_buffer(&self, side: RelaySide, bytes: u64) {
         // The kernel takes it as an int.
         let size = bytes.min(i32::MAX as u64) as usize;

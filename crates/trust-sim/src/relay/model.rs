@@ -66,7 +66,7 @@ struct PlayState {
     held: HeldFrames,
 }
 
-/// Something that happens after so many bytes from the source.
+/// Something that happens after a number of bytes from the source.
 #[derive(Clone, Debug)]
 struct Happening<T> {
     position: usize,
@@ -100,7 +100,7 @@ impl StreamModel {
         StreamModel::play(ModelInput { stream, faults, format }, SourceEnd::Open)
     }
 
-    /// The source's stream ended with FIN after so many bytes, in place of all of them.
+    /// The source's stream ended with FIN after its first `received` bytes.
     pub fn finish(&mut self, received: usize) {
         self.end(received, SourceEnd::Fin);
     }
