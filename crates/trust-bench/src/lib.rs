@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod peers;
 pub mod process;
 pub mod proxy;
+mod readiness;
 pub mod relays;
 pub mod report;
 pub mod rounds;

@@ -24,22 +24,12 @@ use crate::kernel;
 use crate::load::Shape;
 use crate::stream::Stream;
 
+use crate::readiness::{ENDING, EVENTS, INTEREST};
+
 /// Bytes received per call.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Events taken from the kernel per call.
-const EVENTS: usize = 1024;
-
 const TIMER: u64 = u64::MAX;
-
-/// Both directions, registered once and for all: the cheapest way.
-const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
-    .union(epoll::EventFlags::RDHUP)
-    .union(epoll::EventFlags::ET);
-
-const ENDING: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// The connections that the client keeps busy.
 struct BusyClient {

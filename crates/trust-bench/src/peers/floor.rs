@@ -14,22 +14,12 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::echoing::EchoingSocket;
 
+use crate::readiness::{ENDING, EVENTS, INTEREST};
+
 /// Bytes received per call: no message of any shape needs a second one.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Events taken from the kernel per call.
-const EVENTS: usize = 1024;
-
 const LISTENER: u64 = u64::MAX;
-
-/// Both directions, registered once and for all: the cheapest way.
-const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
-    .union(epoll::EventFlags::RDHUP)
-    .union(epoll::EventFlags::ET);
-
-const ENDING: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// Serves until an error.
 ///

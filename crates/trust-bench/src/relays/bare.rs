@@ -13,19 +13,9 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use socket2::{Domain, Socket, Type};
 
-/// Events taken from the kernel per call.
-const EVENTS: usize = 1024;
+use crate::readiness::{ENDING, EVENTS, INTEREST};
 
 const LISTENER: u64 = u64::MAX;
-
-/// Both directions, registered once and for all: the cheapest way.
-const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
-    .union(epoll::EventFlags::RDHUP)
-    .union(epoll::EventFlags::ET);
-
-const ENDING: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// How the bytes of one direction get from one socket to the other.
 pub(super) trait Carry: Default {
