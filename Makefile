@@ -169,8 +169,9 @@ sim:
 	$(CARGO) run --quiet --release --package trust-sim -- --seeds $(SEEDS)
 	$(CARGO) run --quiet --release --package trust-sim -- --relay --seeds $(RELAYS)
 
+# FIRST=44 plants only so many: all of the echo service, and ten of the relay.
 planted:
-	crates/trust-sim/planted/run
+	FIRST=$(FIRST) crates/trust-sim/planted/run
 
 # Needs root, iproute2 and nftables. A failure prints the seed and how to play it alone. The proxy
 # gets schedules of its own, which need nothing.
