@@ -52,9 +52,9 @@ Examples:
 docs/PROXY.md explains what is passed on, and how.
 ";
 
-/// Descriptors that are not clients: standard streams, log, signals, the loop's own, and room for
-/// attempts to connect to several addresses at a time.
-const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors that are not clients: standard streams, log, signals, the loop's own, those of
+/// pipes, and room for attempts to connect to several addresses at a time.
+const RESERVED_DESCRIPTORS: u64 = 192;
 
 /// A client's connection and the upstream's.
 const DESCRIPTORS_PER_CLIENT: u64 = 2;

@@ -11,6 +11,7 @@ mod dial;
 mod dialling;
 mod fault_record;
 mod listener_state;
+mod pipes;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::engine::accepting::Listeners;
 use crate::engine::client::{RelayStage, Relayed, RelayedClient};
 use crate::engine::fault_record::FaultRecord;
 use crate::engine::listener_state::StateSchedule;
+use crate::engine::pipes::PipePool;
 use crate::engine::sockets::RelaySockets;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
 use crate::frames::FrameFormats;
@@ -148,8 +150,14 @@ pub(crate) struct RelayLoop<'a> {
     lifecycle: RelayLifecycle,
     totals: RelayTotals,
     faults: FaultRecord<'a>,
-    buffer: Box<[u8]>,
+    passage: Passage,
     now: Timestamp,
+}
+
+/// What bytes go through from one socket to the other.
+struct Passage {
+    buffer: Box<[u8]>,
+    pipes: PipePool,
 }
 
 impl Clients {
@@ -234,7 +242,7 @@ impl<'a> RelayLoop<'a> {
             lifecycle: RelayLifecycle::Open,
             totals: RelayTotals::default(),
             faults: FaultRecord { rules, trace, events },
-            buffer: vec![0; RECEIVE_LEN].into(),
+            passage: Passage { buffer: vec![0; RECEIVE_LEN].into(), pipes: PipePool::new() },
             now: clock.now(),
         })
     }
@@ -359,6 +367,8 @@ impl<'a> RelayLoop<'a> {
         let mut sockets = RelaySockets {
             streams: [Some(client.stream.as_fd()), relayed.upstream.as_ref().map(AsFd::as_fd)],
             families: [client.peer.family(), relayed.family],
+            pipes: &mut relayed.pipes,
+            pool: &mut self.passage.pipes,
             key,
             waiting: &mut self.waiting,
             observer: self.events,
@@ -366,7 +376,7 @@ impl<'a> RelayLoop<'a> {
         };
         let mut turn = RelayTurn::new(&mut client.readiness, RECEIVES_PER_TURN);
         let closed = loop {
-            match turn.step(&mut relayed.relay, &mut sockets, &mut self.buffer) {
+            match turn.step(&mut relayed.relay, &mut sockets, &mut self.passage.buffer) {
                 RelayStep::Sent(to, _) if self.faults.trace.is_some() => {
                     if let Some(due) = relayed.relay.take_due(to) {
                         let late = sockets.now().since(due);
@@ -389,6 +399,12 @@ impl<'a> RelayLoop<'a> {
                 _ => {}
             }
         };
+        for side in RelaySide::BOTH {
+            // If it failed, nothing of what is in its pipe is sent.
+            if relayed.pipes[side.index()].is_some() && relayed.relay.piped(side) == 0 {
+                self.passage.pipes.discard(relayed.pipes[side.index()].take());
+            }
+        }
         let deadline = relayed.relay.poll_deadline();
         if relayed.is_watched && relayed.relay.take_news() {
             self.report_faults(key);
@@ -437,7 +453,7 @@ impl<'a> RelayLoop<'a> {
     /// Ends a client in this way, and reports it.
     fn close(&mut self, key: usize, close: [RelayClose; 2], reason: RelayReason) {
         self.clients.arm(key, Timestamp::NEVER);
-        let client = self.clients.table.remove(key);
+        let mut client = self.clients.table.remove(key);
         let reports = client.reports(close);
         let lifetime = self.waiting.clock.now().since(client.began);
         self.faults.trace_close(&client, reason, lifetime);
@@ -450,6 +466,9 @@ impl<'a> RelayLoop<'a> {
         if matches!(self.lifecycle, RelayLifecycle::Draining { .. }) {
             let is_cut = matches!(reason, RelayReason::DrainTimeout | RelayReason::SecondSignal);
             *if is_cut { &mut self.totals.cut } else { &mut self.totals.drained } += 1;
+        }
+        if let RelayStage::Relaying(relayed) = &mut client.stage {
+            self.passage.pipes.discard(relayed.pipes.iter_mut().filter_map(Option::take));
         }
         client.end(reports.map(|report| report.got));
         self.listeners.policy.handle_descriptor_free();

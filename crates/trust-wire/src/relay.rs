@@ -14,11 +14,14 @@ use core::time::Duration;
 use crate::disconnect::ErrnoClass;
 use crate::time::Timestamp;
 
+mod bulk;
 mod faults;
 mod turn;
 
+use self::bulk::BULK_MIN;
 use self::faults::{FaultFlow, Gate, HOLD_DEFAULT};
 
+pub use self::bulk::SPLICE_MAX;
 pub use self::faults::{
     Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FrameOpening, FramePart, LostFraming,
     RelayFault, draw, flip_mask,
@@ -141,6 +144,10 @@ struct SideState {
     /// Bytes for it that the kernel has not taken; `taken` of them it has.
     held: Vec<u8>,
     taken: usize,
+    /// Bytes for it that are in its pipe, in place of such.
+    piped: usize,
+    /// Many bytes come for it at once.
+    is_bulk: bool,
     delivery: Delivery,
     /// What happens on purpose to what comes for it.
     faults: Option<Box<FaultFlow>>,
@@ -206,6 +213,8 @@ impl SideState {
             fin_sent: false,
             held: Vec::new(),
             taken: 0,
+            piped: 0,
+            is_bulk: false,
             delivery: Delivery { received: 0, due: 0, sent: 0 },
             faults: None,
             quiet_until: u64::MAX,
@@ -236,6 +245,16 @@ impl SideState {
         &self.held[self.taken..]
     }
 
+    /// Whether the kernel has taken all that came for it.
+    fn holds_nothing(&self) -> bool {
+        self.unsent().is_empty() && self.piped == 0
+    }
+
+    /// Whether something can be sent now.
+    fn is_sendable(&self) -> bool {
+        !self.sendable().is_empty() || self.piped > 0
+    }
+
     /// What of it can be sent now.
     fn sendable(&self) -> &[u8] {
         let unsent = self.unsent();
@@ -254,10 +273,9 @@ impl SideState {
 
     /// Whether more may be received for it.
     fn has_room(&self) -> bool {
-        let held = self.unsent().len();
         match self.timed_faults() {
-            None => held == 0,
-            Some(faults) => faults.timing.has_room(held),
+            None => self.holds_nothing(),
+            Some(faults) => faults.timing.has_room(self.unsent().len()),
         }
     }
 
@@ -313,7 +331,7 @@ impl SideState {
     }
 
     fn drop_held(&mut self) {
-        (self.held, self.taken) = (Vec::new(), 0);
+        (self.held, self.taken, self.piped) = (Vec::new(), 0, 0);
     }
 }
 
@@ -440,7 +458,7 @@ impl Relay {
         self.side(side).delivery
     }
 
-    /// Bytes for a side that the kernel has not taken.
+    /// Bytes for a side that the kernel has not taken, but for those in its pipe.
     pub fn held(&self, side: RelaySide) -> &[u8] {
         self.side(side).unsent()
     }
@@ -452,7 +470,7 @@ impl Relay {
 
     /// Whether held bytes can be sent to a side.
     pub fn wants_send(&self, side: RelaySide) -> bool {
-        self.side(side).sending == Sending::Open && !self.sendable(side).is_empty()
+        self.side(side).sending == Sending::Open && self.side(side).is_sendable()
     }
 
     /// Whether to receive from a side. Not while something is held for the other one, unless it is
@@ -478,6 +496,7 @@ impl Relay {
         let position = to.delivery.received + bytes.len() as u64;
         let passes = position < to.quiet_until || to.show(bytes);
         to.delivery.received = position;
+        to.is_bulk = bytes.len() >= BULK_MIN;
         if passes {
             to.delivery.due += bytes.len() as u64;
         }
@@ -633,11 +652,11 @@ impl Relay {
         let is_due = |to: &RelaySide| {
             let (side, from) = (self.side(*to), self.side(to.other()));
             let is_passed_on = from.end == StreamEnd::Fin
-                && side.unsent().is_empty()
+                && side.holds_nothing()
                 && !side.is_gated()
                 && !side.swallows_fin();
             let is_imposed = side.gate() == Some(Gate::Finish)
-                || self.imposed.is_some_and(|it| it.finishes(*to)) && side.sendable().is_empty();
+                || self.imposed.is_some_and(|it| it.finishes(*to)) && !side.is_sendable();
             side.sending == Sending::Open && (is_passed_on || is_imposed)
         };
         let due = RelaySide::BOTH.into_iter().find(is_due)?;
@@ -649,7 +668,7 @@ impl Relay {
     /// Whether nothing more goes to a side.
     fn is_complete(&self, to: RelaySide) -> bool {
         let side = self.side(to);
-        let is_swallowed = side.swallows_fin() && side.unsent().is_empty() && !side.is_gated();
+        let is_swallowed = side.swallows_fin() && side.holds_nothing() && !side.is_gated();
         self.side(to.other()).end == StreamEnd::Fin
             && (side.sending == Sending::Finished || is_swallowed)
     }
@@ -703,7 +722,7 @@ impl Relay {
                 None => {
                     // What came before a failure of the other side may not have been received yet.
                     let is_unread = other.is_failing && !other.is_gone();
-                    left == 0 && side.unsent().is_empty() && !is_unread
+                    left == 0 && side.holds_nothing() && !is_unread
                 }
             };
         }

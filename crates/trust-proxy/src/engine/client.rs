@@ -13,6 +13,7 @@ use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
 use trust_wire::{ErrnoClass, Readiness, Timestamp};
 
 use crate::engine::dial::Dial;
+use crate::engine::pipes::Pipe;
 use crate::engine::{INTEREST, end_socket, got};
 use crate::events::{ClientName, Got, SideReport};
 use crate::rules::Who;
@@ -49,6 +50,8 @@ pub(super) struct Relayed {
     /// `None`: it could not be reached.
     pub(super) upstream: Option<ClientStream>,
     pub(super) family: Family,
+    /// For each side, what it has not taken of many bytes.
+    pub(super) pipes: [Option<Pipe>; 2],
     /// Rules are for it, or its frames are followed.
     pub(super) is_watched: bool,
 }
@@ -219,7 +222,7 @@ impl RelayedClient {
                 received: self.received_from(side),
                 forwarded,
                 acknowledged: forwarded - self.unacknowledged_by(side),
-                held: relayed.relay.held(side).len() as u64,
+                held: (relayed.relay.held(side).len() + relayed.relay.piped(side)) as u64,
             }
         })
     }

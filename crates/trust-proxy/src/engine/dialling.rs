@@ -200,7 +200,13 @@ impl RelayLoop<'_> {
             let _ = relay.handle_failing(RelaySide::Client);
         }
         let upstream = Some(stream);
-        client.stage = RelayStage::Relaying(Relayed { relay, upstream, family, is_watched });
+        client.stage = RelayStage::Relaying(Relayed {
+            relay,
+            upstream,
+            family,
+            pipes: [None, None],
+            is_watched,
+        });
         self.give_turn(key);
     }
 
@@ -220,7 +226,13 @@ impl RelayLoop<'_> {
             let mut relay = Relay::new(self.config.linger_timeout);
             let (place, action) = (FaultPlace::Byte(0), FaultAction::Hold);
             relay.arm(RelaySide::Upstream, vec![RelayFault { rule: number, place, action }], None);
-            let relayed = Relayed { relay, upstream: None, family: Family::Ip, is_watched: false };
+            let relayed = Relayed {
+                relay,
+                upstream: None,
+                family: Family::Ip,
+                pipes: [None, None],
+                is_watched: false,
+            };
             self.clients.table[key].stage = RelayStage::Relaying(relayed);
         }
         true
@@ -238,7 +250,8 @@ impl RelayLoop<'_> {
             ConnectFailure::Close => {
                 let relay = Relay::refusal(self.config.linger_timeout);
                 let (upstream, family) = (None, Family::Ip);
-                let relayed = Relayed { relay, upstream, family, is_watched: false };
+                let relayed =
+                    Relayed { relay, upstream, family, pipes: [None, None], is_watched: false };
                 client.stage = RelayStage::Relaying(relayed);
                 self.give_turn(key);
             }

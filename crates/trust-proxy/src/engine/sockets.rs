@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::io::Errno;
 use trust_net::address::Family;
 use trust_net::errno::{self, ErrorClass};
 use trust_net::loop_parts::Registered;
@@ -11,12 +12,16 @@ use trust_wire::relay::{RelayIo, RelaySide};
 use trust_wire::turn::{Question, Refusal};
 use trust_wire::{During, Timestamp};
 
+use crate::engine::pipes::{Pipe, PipePool};
 use crate::engine::{INTEREST, LoopWait, token};
 
 /// The two sockets of a relay.
 pub(super) struct RelaySockets<'a, O> {
     pub(super) streams: [Option<BorrowedFd<'a>>; 2],
     pub(super) families: [Family; 2],
+    /// Those for each side that bytes are in.
+    pub(super) pipes: &'a mut [Option<Pipe>; 2],
+    pub(super) pool: &'a mut PipePool,
     /// Of the client.
     pub(super) key: usize,
     pub(super) waiting: &'a mut LoopWait,
@@ -53,6 +58,32 @@ impl<O: Observer> RelayIo for RelaySockets<'_, O> {
     fn send(&mut self, to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal> {
         let sent = socket::send(self.stream(to), bytes);
         sent.map_err(|error| self.refused(&error, During::Send))
+    }
+
+    fn splice_in(&mut self, from: RelaySide, max: usize) -> Option<Result<usize, Refusal>> {
+        let pipe = self.pool.take()?;
+        let moved = pipe.fill(self.stream(from), max);
+        if matches!(moved, Ok(1..)) {
+            self.pipes[from.other().index()] = Some(pipe);
+        } else {
+            self.pool.put(pipe);
+        }
+        match moved {
+            // Of such a socket nothing can be moved.
+            Err(Errno::INVAL) => None,
+            _ => Some(moved.map_err(|errno| self.refused(&errno.into(), During::Receive))),
+        }
+    }
+
+    fn splice_out(&mut self, to: RelaySide, len: usize) -> Result<usize, Refusal> {
+        let pipe = self.pipes[to.index()].as_mut().expect("bytes for a side are in a pipe");
+        let moved = pipe.empty(self.streams[to.index()].expect("a side that is sent to"), len);
+        if moved == Ok(len)
+            && let Some(pipe) = self.pipes[to.index()].take()
+        {
+            self.pool.put(pipe);
+        }
+        moved.map_err(|errno| self.refused(&errno.into(), During::Send))
     }
 
     fn ask(&mut self, side: RelaySide, question: Question) {

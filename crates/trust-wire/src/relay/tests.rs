@@ -6,6 +6,7 @@ use crate::disconnect::During;
 use crate::turn::{Question, Readiness, Refusal, Unread};
 use RelaySide::{Client, Upstream};
 
+mod bulk;
 mod timing;
 
 const LINGER: Duration = Duration::from_secs(2);
@@ -25,6 +26,13 @@ struct Kernel {
     sends: Vec<(Timestamp, usize)>,
     unacknowledged: u64,
     fin_after: Option<usize>,
+    /// What is in its pipe, and how much was moved into it each time.
+    pipe: Vec<u8>,
+    splices: Vec<usize>,
+    /// Where splicing from it stops until something is received, and how.
+    mark: Option<Result<usize, Refusal>>,
+    /// How often it was asked for readiness.
+    questions: usize,
 }
 
 /// A relay over two kernels, and what became of it.
@@ -38,10 +46,15 @@ struct Scene {
 
 impl RelayIo for (&mut [Kernel; 2], Timestamp) {
     fn receive(&mut self, from: RelaySide, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        let bytes =
-            self.0[from.index()].incoming.pop_front().unwrap_or(Err(Refusal::WouldBlock))?;
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        Ok(bytes.len())
+        let kernel = &mut self.0[from.index()];
+        kernel.mark = None;
+        let bytes = kernel.incoming.pop_front().unwrap_or(Err(Refusal::WouldBlock))?;
+        let (now, later) = bytes.split_at(buffer.len().min(bytes.len()));
+        if !later.is_empty() {
+            kernel.incoming.push_front(Ok(later));
+        }
+        buffer[..now.len()].copy_from_slice(now);
+        Ok(now.len())
     }
 
     fn send(&mut self, to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal> {
@@ -57,7 +70,42 @@ impl RelayIo for (&mut [Kernel; 2], Timestamp) {
         if taken == 0 { Err(Refusal::WouldBlock) } else { Ok(taken) }
     }
 
-    fn ask(&mut self, _side: RelaySide, _question: Question) {}
+    fn splice_in(&mut self, from: RelaySide, max: usize) -> Option<Result<usize, Refusal>> {
+        let kernel = &mut self.0[from.index()];
+        if kernel.mark.is_some() {
+            return kernel.mark;
+        }
+        let bytes = match kernel.incoming.pop_front() {
+            Some(Ok(b"")) => {
+                kernel.incoming.push_front(Ok(b""));
+                return Some(Ok(0));
+            }
+            Some(Ok(bytes)) => bytes,
+            Some(Err(refusal)) => return Some(Err(refusal)),
+            None => return Some(Err(Refusal::WouldBlock)),
+        };
+        let (now, later) = bytes.split_at(max.min(bytes.len()));
+        if !later.is_empty() {
+            kernel.incoming.push_front(Ok(later));
+        }
+        let to = &mut self.0[from.other().index()];
+        assert!(to.pipe.is_empty(), "a pipe is empty before it is filled");
+        to.pipe.extend_from_slice(now);
+        to.splices.push(now.len());
+        Some(Ok(now.len()))
+    }
+
+    fn splice_out(&mut self, to: RelaySide, len: usize) -> Result<usize, Refusal> {
+        let pipe = core::mem::take(&mut self.0[to.index()].pipe);
+        assert_eq!(pipe.len(), len);
+        let taken = self.send(to, &pipe);
+        self.0[to.index()].pipe.extend_from_slice(&pipe[taken.unwrap_or(0)..]);
+        taken
+    }
+
+    fn ask(&mut self, side: RelaySide, _question: Question) {
+        self.0[side.index()].questions += 1;
+    }
 
     fn unacknowledged(&mut self, side: RelaySide) -> u64 {
         self.0[side.index()].unacknowledged
@@ -111,7 +159,7 @@ impl Scene {
         let Scene { relay, readiness, kernels, now, closed } = self;
         let mut turn = RelayTurn::new(readiness, 1000);
         loop {
-            match turn.step(relay, &mut (&mut *kernels, *now), &mut [0; 64]) {
+            match turn.step(relay, &mut (&mut *kernels, *now), &mut [0; BULK_MIN]) {
                 RelayStep::Closed(close) => {
                     *closed = Some(close);
                     return;

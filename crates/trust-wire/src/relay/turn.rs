@@ -1,6 +1,7 @@
 //! One turn of a relayed connection: the calls that its two sockets are ready for.
 
 use crate::disconnect::During;
+use crate::relay::bulk::BULK_MIN;
 use crate::relay::{Relay, RelayClose, RelaySide};
 use crate::time::Timestamp;
 use crate::turn::{Question, Readiness, Refusal, Unread};
@@ -24,6 +25,30 @@ pub trait RelayIo {
     ///
     /// Why nothing was taken.
     fn send(&mut self, to: RelaySide, bytes: &[u8]) -> Result<usize, Refusal>;
+
+    /// Moves at most `max` bytes from a side into the pipe of the other one, which is empty, with
+    /// one call (`splice(2)`). Returns how many, as [`RelayIo::receive`] does; but 0 and
+    /// [`Refusal::WouldBlock`] may also mean that an urgent byte is next. `None`: it is not
+    /// possible now, and bytes are received.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was moved.
+    fn splice_in(&mut self, from: RelaySide, max: usize) -> Option<Result<usize, Refusal>> {
+        let _ = (from, max);
+        None
+    }
+
+    /// Moves the `len` bytes that are in the pipe of a side to it with one call; returns the number
+    /// of bytes taken.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was taken.
+    fn splice_out(&mut self, to: RelaySide, len: usize) -> Result<usize, Refusal> {
+        let _ = (to, len);
+        Err(Refusal::WouldBlock)
+    }
 
     /// Asks for readiness, if any, to be reported again: the last call should have been possible,
     /// but was not.
@@ -118,6 +143,9 @@ pub struct RelayTurn<'a> {
     sends_left: u32,
     /// Whose turn it is to be received from, so that neither side keeps the other waiting.
     next: RelaySide,
+    /// Whether the last call moved bytes from a side, and to it. Its readiness cannot be told from
+    /// how many these were, so EAGAIN is expected then.
+    spliced: [[bool; 2]; 2],
     /// Whether the end was looked at since something last happened.
     looked: bool,
 }
@@ -128,7 +156,8 @@ impl<'a> RelayTurn<'a> {
     pub fn new(readiness: &'a mut [Readiness; 2], receives: u32) -> RelayTurn<'a> {
         let sends_left = receives.saturating_mul(SENDS_PER_RECEIVE);
         let next = RelaySide::Client;
-        RelayTurn { readiness, receives_left: receives, sends_left, next, looked: false }
+        let (receives_left, spliced) = (receives, [[false; 2]; 2]);
+        RelayTurn { readiness, receives_left, sends_left, next, spliced, looked: false }
     }
 
     /// Does the next thing that the sockets are ready for. It receives into `buffer`, which is free
@@ -151,7 +180,10 @@ impl<'a> RelayTurn<'a> {
                     return RelayStep::Unfinished;
                 }
                 (self.sends_left, self.looked) = (self.sends_left - 1, false);
-                return self.send_held(relay, io, to);
+                return match relay.piped(to) {
+                    0 => self.send_held(relay, io, to),
+                    piped => self.splice_out(relay, io, to, piped),
+                };
             }
         }
         if let Some(to) = relay.poll_shutdown() {
@@ -207,6 +239,12 @@ impl<'a> RelayTurn<'a> {
         from: RelaySide,
         buffer: &mut [u8],
     ) -> RelayStep {
+        let spliceable = relay.spliceable(from);
+        if spliceable > 0
+            && let Some(step) = self.splice(relay, io, from, spliceable)
+        {
+            return step;
+        }
         let readiness = &mut self.readiness[from.index()];
         let limit = buffer.len().min(relay.receive_limit(from));
         let buffer = &mut buffer[..limit];
@@ -226,17 +264,77 @@ impl<'a> RelayTurn<'a> {
                 }
                 self.forward(relay, io, from, &buffer[..count])
             }
-            Err(Refusal::WouldBlock) => {
-                readiness.unread = Unread::Nothing;
-                self.handle_would_block(io, from);
+            Err(refusal) => self.handle_refused_receive(relay, io, from, refusal),
+        }
+    }
+
+    fn handle_refused_receive(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        from: RelaySide,
+        refusal: Refusal,
+    ) -> RelayStep {
+        match refusal {
+            Refusal::WouldBlock => {
+                self.readiness[from.index()].unread = Unread::Nothing;
+                self.handle_would_block(io, from, During::Receive);
                 RelayStep::Refused(from, During::Receive)
             }
-            Err(Refusal::Interrupted) => RelayStep::Refused(from, During::Receive),
-            Err(Refusal::Failed { errno, class }) => {
-                readiness.unread = Unread::Nothing;
+            Refusal::Interrupted => RelayStep::Refused(from, During::Receive),
+            Refusal::Failed { errno, class } => {
+                self.readiness[from.index()].unread = Unread::Nothing;
                 relay.handle_receive_error(from, errno, class);
                 RelayStep::Failed(from, During::Receive)
             }
+        }
+    }
+
+    /// Moves bytes from a side on through a pipe; `None`: they must be received.
+    fn splice(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        from: RelaySide,
+        max: usize,
+    ) -> Option<RelayStep> {
+        let is_announced = self.readiness[from.index()].unread == Unread::ToTheEnd;
+        match io.splice_in(from, max)? {
+            // An urgent byte stops it, and after that even a FIN further on is reported as one. If
+            // it has come since the last event, there will be another.
+            Ok(0) => None,
+            Err(Refusal::WouldBlock) if is_announced => None,
+            Ok(count) => {
+                self.readiness[from.index()].asked.handle_success();
+                self.spliced[During::Receive as usize][from.index()] = true;
+                // Others get their turn after as many bytes as if they were copied.
+                let others = u32::try_from(count / BULK_MIN).unwrap_or(u32::MAX);
+                self.receives_left = self.receives_left.saturating_sub(others);
+                relay.handle_spliced_in(from, count);
+                let _ = self.splice_out(relay, io, from.other(), count);
+                Some(RelayStep::Received(from, count))
+            }
+            Err(refusal) => Some(self.handle_refused_receive(relay, io, from, refusal)),
+        }
+    }
+
+    fn splice_out(
+        &mut self,
+        relay: &mut Relay,
+        io: &mut impl RelayIo,
+        to: RelaySide,
+        piped: usize,
+    ) -> RelayStep {
+        match io.splice_out(to, piped) {
+            Ok(count) => {
+                relay.handle_spliced_out(to, count);
+                // The next call says whether it takes more.
+                self.readiness[to.index()].writable = true;
+                self.readiness[to.index()].asked.handle_success();
+                self.spliced[During::Send as usize][to.index()] = true;
+                RelayStep::Sent(to, count)
+            }
+            Err(refusal) => self.handle_refused_send(relay, io, to, refusal),
         }
     }
 
@@ -295,14 +393,17 @@ impl<'a> RelayTurn<'a> {
             // Also after a signal: its handler may have asked for something more urgent.
             Refusal::WouldBlock | Refusal::Interrupted => {
                 self.readiness[to.index()].writable = false;
-                self.handle_would_block(io, to);
+                self.handle_would_block(io, to, During::Send);
                 RelayStep::Refused(to, During::Send)
             }
         }
     }
 
     /// Handles a call that should have been possible but was not.
-    fn handle_would_block(&mut self, io: &mut impl RelayIo, side: RelaySide) {
+    fn handle_would_block(&mut self, io: &mut impl RelayIo, side: RelaySide, during: During) {
+        if core::mem::take(&mut self.spliced[during as usize][side.index()]) {
+            return;
+        }
         if let Some(question) = self.readiness[side.index()].asked.handle_would_block() {
             io.ask(side, question);
         }

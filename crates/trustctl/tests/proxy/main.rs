@@ -1,6 +1,7 @@
 //! `trustctl proxy`: what it passes on, how it ends, what it says of it, and what it leaves as it
 //! was.
 
+mod bulk;
 mod command;
 mod connecting;
 mod dialects;
