@@ -81,6 +81,6 @@ fn outcome<'a>(
         send_held(&mut relay, &mut sent);
     }
     relay.handle_end_of_stream(RelaySide::Client);
-    sent.extend_from_slice(relay.held(RelaySide::Upstream));
+    sent.extend(relay.held(RelaySide::Upstream).flatten());
     (sent, relay.take_fired(RelaySide::Upstream))
 }

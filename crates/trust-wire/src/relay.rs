@@ -16,10 +16,12 @@ use crate::time::Timestamp;
 
 mod bulk;
 mod faults;
+mod held;
 mod turn;
 
 use self::bulk::BULK_MIN;
 use self::faults::{FaultFlow, Gate, HOLD_DEFAULT};
+use self::held::HeldBytes;
 
 pub use self::bulk::SPLICE_MAX;
 pub use self::faults::{
@@ -109,7 +111,7 @@ pub struct Delivery {
 ///
 /// // The kernel takes two of them, and the rest is held: nothing more is received from the client.
 /// relay.handle_forwarded(RelaySide::Upstream, b"hello", 2);
-/// assert_eq!(relay.held(RelaySide::Upstream), b"llo");
+/// assert_eq!(relay.sendable(RelaySide::Upstream), b"llo");
 /// assert!(!relay.wants_receive(RelaySide::Client) && relay.wants_receive(RelaySide::Upstream));
 ///
 /// relay.handle_sent(RelaySide::Upstream, 3);
@@ -141,9 +143,8 @@ struct SideState {
     sending: Sending,
     /// FIN was sent to it, whatever came then.
     fin_sent: bool,
-    /// Bytes for it that the kernel has not taken; `taken` of them it has.
-    held: Vec<u8>,
-    taken: usize,
+    /// Bytes for it that the kernel has not taken.
+    held: HeldBytes,
     /// Bytes for it that are in its pipe, in place of such.
     piped: usize,
     /// Many bytes come for it at once.
@@ -211,8 +212,7 @@ impl SideState {
             is_failing: false,
             sending: Sending::Open,
             fin_sent: false,
-            held: Vec::new(),
-            taken: 0,
+            held: HeldBytes::new(),
             piped: 0,
             is_bulk: false,
             delivery: Delivery { received: 0, due: 0, sent: 0 },
@@ -236,18 +236,14 @@ impl SideState {
 
     /// Whether a rule has it wait for a time to come.
     fn is_stalled(&self) -> bool {
-        let (sent, held) = (self.delivery.sent, self.unsent().len());
+        let (sent, held) = (self.delivery.sent, self.held.len());
         self.sending == Sending::Open
             && self.timed_faults().is_some_and(|faults| faults.timing.is_waiting(sent, held))
     }
 
-    fn unsent(&self) -> &[u8] {
-        &self.held[self.taken..]
-    }
-
     /// Whether the kernel has taken all that came for it.
     fn holds_nothing(&self) -> bool {
-        self.unsent().is_empty() && self.piped == 0
+        self.held.is_empty() && self.piped == 0
     }
 
     /// Whether something can be sent now.
@@ -255,11 +251,11 @@ impl SideState {
         !self.sendable().is_empty() || self.piped > 0
     }
 
-    /// What of it can be sent now.
+    /// What can be sent now with one call.
     fn sendable(&self) -> &[u8] {
-        let unsent = self.unsent();
-        let Some(faults) = self.timed_faults() else { return unsent };
-        &unsent[..unsent.len().min(faults.timing.ahead(self.delivery.sent))]
+        let next = self.held.next();
+        let Some(faults) = self.timed_faults() else { return next };
+        &next[..next.len().min(faults.timing.ahead(self.delivery.sent))]
     }
 
     /// The gate that it waits at, with everything before it sent.
@@ -275,7 +271,7 @@ impl SideState {
     fn has_room(&self) -> bool {
         match self.timed_faults() {
             None => self.holds_nothing(),
-            Some(faults) => faults.timing.has_room(self.unsent().len()),
+            Some(faults) => faults.timing.has_room(self.held.len()),
         }
     }
 
@@ -283,10 +279,10 @@ impl SideState {
     fn fault(&mut self, happen: impl FnOnce(&mut FaultFlow, &mut Vec<u8>)) {
         let Some(faults) = &mut self.faults else { return };
         faults.skip_to(self.delivery.received);
-        let before = self.held.len();
-        happen(faults, &mut self.held);
-        self.delivery.due += (self.held.len() - before) as u64;
-        faults.timing.note_held(self.held.len() - self.taken);
+        let in_one = faults.timing.is_paced();
+        let added = self.held.append(in_one, |held| happen(faults, held));
+        self.delivery.due += added as u64;
+        faults.timing.note_held(self.held.len());
         self.note_faults();
     }
 
@@ -295,7 +291,7 @@ impl SideState {
         let Some(faults) = &self.faults else { return };
         self.is_timed = faults.needs_time();
         // What is held goes first.
-        let is_quiet = !self.is_timed && self.unsent().is_empty();
+        let is_quiet = !self.is_timed && self.held.is_empty();
         self.quiet_until = if is_quiet { faults.quiet_until() } else { 0 };
         self.has_news |= faults.has_news();
     }
@@ -305,7 +301,7 @@ impl SideState {
     fn show(&mut self, bytes: &[u8]) -> bool {
         let is_open = self.sending == Sending::Open;
         // What is held goes first.
-        let mut passes = self.unsent().is_empty();
+        let mut passes = self.held.is_empty();
         self.fault(|faults, held| {
             if !is_open {
                 faults.follow(bytes);
@@ -331,7 +327,7 @@ impl SideState {
     }
 
     fn drop_held(&mut self) {
-        (self.held, self.taken, self.piped) = (Vec::new(), 0, 0);
+        (self.held, self.piped) = (HeldBytes::new(), 0);
     }
 }
 
@@ -458,12 +454,17 @@ impl Relay {
         self.side(side).delivery
     }
 
-    /// Bytes for a side that the kernel has not taken, but for those in its pipe.
-    pub fn held(&self, side: RelaySide) -> &[u8] {
-        self.side(side).unsent()
+    /// Bytes for a side that the kernel has not taken, but for those in its pipe; in blocks.
+    pub fn held(&self, side: RelaySide) -> impl Iterator<Item = &[u8]> {
+        self.side(side).held.blocks()
     }
 
-    /// Held bytes for a side that nothing keeps from being sent.
+    /// How many bytes for a side the kernel has not taken, those in its pipe included.
+    pub fn held_len(&self, side: RelaySide) -> usize {
+        self.side(side).held.len() + self.side(side).piped
+    }
+
+    /// Held bytes for a side that nothing keeps from being sent with one call.
     pub fn sendable(&self, side: RelaySide) -> &[u8] {
         self.side(side).sendable()
     }
@@ -512,7 +513,9 @@ impl Relay {
         let side = self.side_mut(to);
         assert!(bytes.is_empty() || side.held.is_empty(), "what is held goes first");
         side.delivery.sent += sent as u64;
-        side.held.extend_from_slice(&bytes[sent..]);
+        if sent < bytes.len() {
+            side.held.append(true, |held| held.extend_from_slice(&bytes[sent..]));
+        }
     }
 
     /// Records that the kernel took this many of the held bytes.
@@ -523,19 +526,9 @@ impl Relay {
     pub fn handle_sent(&mut self, to: RelaySide, sent: usize) {
         let side = self.side_mut(to);
         side.delivery.sent += sent as u64;
-        side.taken += sent;
-        assert!(side.taken <= side.held.len(), "more bytes sent than were held");
-        let held = side.held.len() - side.taken;
-        if held == 0 {
-            // An idle connection has no buffer.
-            side.drop_held();
-        } else if side.taken > held {
-            // So each byte is moved once at most.
-            side.held.drain(..side.taken);
-            side.taken = 0;
-        }
+        side.held.remove(sent);
         if let Some(faults) = &mut side.faults {
-            faults.timing.handle_sent(sent, held);
+            faults.timing.handle_sent(sent, side.held.len());
         }
     }
 
@@ -587,7 +580,7 @@ impl Relay {
             if side.sending == Sending::Open {
                 side.fault(|faults, held| faults.handle_time(now, held));
             }
-            let (sent, held) = (side.delivery.sent, side.unsent().len());
+            let (sent, held) = (side.delivery.sent, side.held.len());
             let gate = side.faults.as_mut().and_then(|faults| faults.timing.open(sent, held));
             side.note_faults();
             let imposed = match gate {

@@ -222,7 +222,7 @@ impl RelayedClient {
                 received: self.received_from(side),
                 forwarded,
                 acknowledged: forwarded - self.unacknowledged_by(side),
-                held: (relayed.relay.held(side).len() + relayed.relay.piped(side)) as u64,
+                held: relayed.relay.held_len(side) as u64,
             }
         })
     }

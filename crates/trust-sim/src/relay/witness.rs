@@ -441,21 +441,21 @@ impl RelayWitness {
     }
 
     fn check_held(&self, to: RelaySide, relay: &Relay) -> Result<(), Violation> {
-        let (side, held) = (self.side(to), relay.held(to));
+        let (side, held) = (self.side(to), relay.held_len(to));
         let due = self.due(to);
         let right = match side.error {
             Some(_) => &[][..],
             None => &side.model.output[side.sent..due],
         };
-        require(held == right, "what is held is what was not sent", || {
-            format!("{} in place of {} bytes for {to:?}", held.len(), right.len())
+        require(relay.held(to).flatten().eq(right), "what is held is what was not sent", || {
+            format!("{held} in place of {} bytes for {to:?}", right.len())
         })?;
         let kept = if side.model.holds_frames() { side.model.output.len() } else { 0 };
         let is_delaying = side.model.delays(self.met(to)).next().is_some();
         let room = if is_delaying { side.model.output.len() } else { side.timing.room() };
         let most = self.receive_len + side.model.inserted() + kept + room;
-        require(held.len() <= most, "no more is held than one receive", || {
-            format!("{} bytes for {to:?}", held.len())
+        require(held <= most, "no more is held than one receive", || {
+            format!("{held} bytes for {to:?}")
         })
     }
 

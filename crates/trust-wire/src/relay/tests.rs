@@ -186,7 +186,7 @@ fn a_fin_goes_on_after_the_last_byte_and_the_other_direction_lives_on() {
     let mut scene = Scene::new();
     scene.kernel(Upstream).room = 3;
     scene.receive(Client, [Ok(b"question"), Ok(b"")]);
-    assert_eq!(scene.relay.held(Upstream), b"stion");
+    assert_eq!(scene.relay.sendable(Upstream), b"stion");
     // FIN is not even looked for while something is held.
     assert_eq!(scene.relay.end(Client), StreamEnd::None);
     scene.make_room(Upstream, 1000);
@@ -209,7 +209,7 @@ fn a_rst_goes_on_once_everything_before_it_was_delivered() {
     let mut scene = Scene::new();
     scene.kernel(Upstream).room = 3;
     scene.receive(Client, [Ok(b"question"), Err(RESET)]);
-    assert_eq!(scene.relay.held(Upstream), b"stion");
+    assert_eq!(scene.relay.sendable(Upstream), b"stion");
     scene.kernel(Upstream).unacknowledged = 8;
     scene.make_room(Upstream, 1000);
     assert_eq!((scene.kernel(Upstream).sent.len(), scene.closed), (8, None));
@@ -526,7 +526,7 @@ fn fin_waits_for_what_a_rule_adds_at_the_end() {
     let mut scene = faulted(FaultPlace::End, insert);
     scene.kernel(Upstream).room = 6;
     scene.receive(Client, [Ok(b"abcd"), Ok(b"")]);
-    assert_eq!((scene.relay.held(Upstream), scene.kernels[1].fin_after), (&b"ded"[..], None));
+    assert_eq!((scene.relay.sendable(Upstream), scene.kernels[1].fin_after), (&b"ded"[..], None));
     scene.make_room(Upstream, 1000);
     assert_eq!(scene.kernel(Upstream).fin_after, Some(9));
 }

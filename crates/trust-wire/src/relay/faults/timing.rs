@@ -43,6 +43,8 @@ pub(in crate::relay) struct Timing {
     /// Where the output waits, and for what: positions count its bytes from the start.
     pub(in crate::relay) gates: VecDeque<(u64, Gate)>,
     paces: Vec<SendPace>,
+    /// Paces are or will be kept.
+    is_paced: bool,
     delays: Vec<Delay>,
     /// Until when the last bytes are delayed.
     delayed_until: Timestamp,
@@ -96,6 +98,7 @@ impl Default for Timing {
         Timing {
             gates: VecDeque::new(),
             paces: Vec::new(),
+            is_paced: false,
             delays: Vec::new(),
             delayed_until: Timestamp::default(),
             allowed: u64::MAX,
@@ -165,7 +168,13 @@ impl Timing {
 
     /// Has what comes next wait at a gate.
     pub(in crate::relay) fn gate(&mut self, at: u64, gate: Gate) {
+        self.is_paced |= matches!(gate, Gate::Pace(_));
         self.gates.push_back((at, gate));
+    }
+
+    /// Whether it matters how many bytes are sent with one call.
+    pub(in crate::relay) fn is_paced(&self) -> bool {
+        self.is_paced
     }
 
     pub(in crate::relay) fn add_delay(&mut self, delay: Delay) {

@@ -47,10 +47,10 @@ fn what_is_delayed_is_sent_so_long_after_it_came_and_so_is_fin() {
 fn a_delay_alone_makes_nothing_slower() {
     let (time, jitter) = (milliseconds(20), Duration::ZERO);
     let mut scene = paced(FaultAction::Delay { time, jitter, seed: 0 }, 100);
-    assert_eq!(scene.relay.held(Upstream).len(), 6400);
+    assert_eq!(scene.relay.held_len(Upstream), 6400);
     scene.wait(milliseconds(20));
     assert_eq!(scene.kernel(Upstream).sent.len(), 6400);
-    assert!(scene.relay.held(Upstream).is_empty());
+    assert_eq!(scene.relay.held_len(Upstream), 0);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn no_more_is_held_than_may_be_and_that_is_reported_once() {
     scene.kernel(Upstream).room = usize::MAX;
     scene.kernel(Client).incoming.extend(core::iter::repeat_n(Ok(&BYTES[..]), 50));
     scene.receive(Client, []);
-    assert!((900..1100).contains(&scene.relay.held(Upstream).len()));
+    assert!((900..1100).contains(&scene.relay.held_len(Upstream)));
     assert!(scene.relay.take_full(Upstream) && !scene.relay.take_full(Upstream));
     scene.wait(milliseconds(200));
     assert_eq!(scene.kernel(Upstream).sent.len(), 3200);
