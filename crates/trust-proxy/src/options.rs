@@ -48,7 +48,7 @@ options! {
         group "Limits"
         /// Longest time until the upstream is reached
         ///
-        /// From accept, over all of its addresses.
+        /// From accept, or from the end of a connect-delay rule, over all of its addresses.
         CONNECT_TIMEOUT connect_timeout: Duration = "5s", values::LIMIT;
         /// What clients get then: reset or close
         CONNECT_FAILURE connect_failure: ConnectFailure = "reset",

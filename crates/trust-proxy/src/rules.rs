@@ -114,6 +114,8 @@ pub enum RuleAction {
     AcceptReset,
     /// The client is accepted, and nothing is received from it.
     AcceptSilent,
+    /// The client is accepted, and its upstream is looked for so much later.
+    ConnectDelay(Duration),
     /// Clients are refused by the kernel for so long; `None`: for ever.
     Refuse(Option<Duration>),
     /// What clients send to connect is dropped by the kernel for so long; `None`: for ever.
@@ -206,7 +208,10 @@ impl RuleAction {
 
     /// Whether it is for clients that have only just connected.
     const fn is_at_connect(&self) -> bool {
-        matches!(self, RuleAction::AcceptReset | RuleAction::AcceptSilent)
+        matches!(
+            self,
+            RuleAction::AcceptReset | RuleAction::AcceptSilent | RuleAction::ConnectDelay(_)
+        )
     }
 
     /// Whether it is a state of the listening sockets, for no connection by itself.
@@ -403,6 +408,7 @@ impl Rule {
             RuleAction::Window(bytes) => FaultAction::Window(*bytes),
             RuleAction::AcceptReset
             | RuleAction::AcceptSilent
+            | RuleAction::ConnectDelay(_)
             | RuleAction::Refuse(_)
             | RuleAction::Ignore(_) => return None,
         };
@@ -495,9 +501,11 @@ impl Rules {
         seeded.filter(move |(_, rule, seed)| rule.connections.has(who, *seed))
     }
 
-    /// What happens to a connection when it is accepted: the first rule that says so.
-    pub fn at_connect(&self, who: Who) -> Option<(usize, &RuleAction)> {
-        let found = self.of(who).find(|(_, rule, _)| rule.place == RulePlace::Connect);
+    /// What happens to a connection before its upstream is looked for: the first rule from that
+    /// number on that says so.
+    pub fn at_connect(&self, who: Who, from: usize) -> Option<(usize, &RuleAction)> {
+        let mut rules = self.of(who).skip_while(|(number, ..)| *number < from);
+        let found = rules.find(|(_, rule, _)| rule.place == RulePlace::Connect);
         found.map(|(number, rule, _)| (number, &rule.action))
     }
 

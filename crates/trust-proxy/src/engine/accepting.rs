@@ -273,9 +273,7 @@ impl RelayLoop<'_> {
             is_queued: false,
             armed: Timestamp::NEVER,
         });
-        if !self.is_faulted_at_connect(key) {
-            self.dial(key);
-        }
+        self.follow_connect_rules(key, 0);
     }
 
     /// Turns a client away.

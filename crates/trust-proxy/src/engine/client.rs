@@ -56,6 +56,13 @@ pub(super) struct Relayed {
     pub(super) is_watched: bool,
 }
 
+impl Relayed {
+    pub(super) const fn without_upstream(relay: Relay) -> Relayed {
+        let pipes = [None, None];
+        Relayed { relay, upstream: None, family: Family::Ip, pipes, is_watched: false }
+    }
+}
+
 impl RelayedClient {
     pub(super) fn name(&self) -> ClientName {
         ClientName { id: self.id, fd: self.stream.as_raw_fd(), peer: self.peer }

@@ -15,6 +15,8 @@ pub(super) struct Dial {
 
 /// How far it is.
 pub(super) enum DialStep {
+    /// A rule has it begin then; the rules from that number on come first.
+    Delayed { until: Timestamp, next_rule: usize },
     /// The name is being looked up.
     Resolving,
     /// Addresses are tried.

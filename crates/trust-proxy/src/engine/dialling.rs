@@ -12,7 +12,7 @@ use trust_cli::connect::{Connected, Losses, Race, RaceProgress};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
-use trust_cli::wait::left;
+use trust_cli::wait::{Limit, left};
 use trust_net::Address;
 use trust_net::address::Family;
 use trust_net::socket::{self, AcceptedOptions};
@@ -56,7 +56,7 @@ fn register(race: &Race, registry: &Registry, key: usize) -> Result<(), Errno> {
 
 impl RelayLoop<'_> {
     /// Begins to look for the upstream of a client.
-    pub(super) fn dial(&mut self, key: usize) {
+    fn dial(&mut self, key: usize) {
         let pair = self.clients.table[key].pair;
         match self.listeners.pairs[pair].known.clone() {
             Some(addresses) => self.race(key, addresses),
@@ -105,6 +105,14 @@ impl RelayLoop<'_> {
         }
         let is_late = dial.limit.end.is_some_and(|end| left(end).is_zero());
         match &mut dial.step {
+            DialStep::Delayed { until, next_rule } if *until <= self.now => {
+                let next_rule = *next_rule;
+                // The wait for the upstream begins only now.
+                dial.limit = Limit::start(self.config.connect_timeout);
+                dial.step = DialStep::Resolving;
+                self.follow_connect_rules(key, next_rule);
+            }
+            DialStep::Delayed { .. } => self.arm_dial(key),
             DialStep::Resolving if is_late => {
                 let host = quoted(self.listeners.pairs[client.pair].upstream.to_string());
                 let message = format!("cannot resolve {host}: {}", dial.limit.message());
@@ -138,6 +146,7 @@ impl RelayLoop<'_> {
         let at = |instant| self.waiting.clock.now() + left(instant);
         let limit = dial.limit.end.map_or(Timestamp::NEVER, at);
         let until = match &dial.step {
+            DialStep::Delayed { until, .. } => *until,
             DialStep::Resolving => limit,
             DialStep::Racing(race) => race.until().map_or(Timestamp::NEVER, at),
             DialStep::Pausing(_, until) => limit.min(*until),
@@ -210,32 +219,44 @@ impl RelayLoop<'_> {
         self.give_turn(key);
     }
 
-    /// Does what the rules say of a client that was just accepted; whether they leave nothing else
-    /// to do.
-    pub(super) fn is_faulted_at_connect(&mut self, key: usize) -> bool {
+    /// Does what the rules from that number on say of a client that was accepted, and begins to
+    /// look for its upstream, unless they leave nothing else to do or have it wait.
+    pub(super) fn follow_connect_rules(&mut self, key: usize, from: usize) {
         let client = &self.clients.table[key];
-        let Some((number, action)) = self.faults.rules.at_connect(client.who()) else {
-            return false;
+        let Some((number, action)) = self.faults.rules.at_connect(client.who(), from) else {
+            return self.dial(key);
         };
-        let is_reset = *action == RuleAction::AcceptReset;
-        self.faults.note(number, client, None, Duration::ZERO);
-        if is_reset {
-            self.close(key, [RelayClose::Reset; 2], RelayReason::Fault);
-        } else {
-            // Nothing is received from it, and so nothing of its end is seen but a RST.
-            let mut relay = Relay::new(self.config.linger_timeout);
-            let (place, action) = (FaultPlace::Byte(0), FaultAction::Hold);
-            relay.arm(RelaySide::Upstream, vec![RelayFault { rule: number, place, action }], None);
-            let relayed = Relayed {
-                relay,
-                upstream: None,
-                family: Family::Ip,
-                pipes: [None, None],
-                is_watched: false,
-            };
-            self.clients.table[key].stage = RelayStage::Relaying(relayed);
+        let action = action.clone();
+        self.faults.note(number, client, None, self.now.since(client.began));
+        match action {
+            RuleAction::ConnectDelay(time) => {
+                let until = self.waiting.clock.now() + time;
+                let step = DialStep::Delayed { until, next_rule: number + 1 };
+                if let RelayStage::Dialling(dial) = &mut self.clients.table[key].stage {
+                    dial.step = step;
+                }
+                self.arm_dial(key);
+            }
+            RuleAction::AcceptReset => {
+                self.close(key, [RelayClose::Reset; 2], RelayReason::Fault);
+            }
+            _ => self.silence(key, number),
         }
-        true
+    }
+
+    /// Leaves a client without an upstream, as that rule says.
+    fn silence(&mut self, key: usize, rule: usize) {
+        // Nothing is received from it, and so nothing of its end is seen but a RST.
+        let mut relay = Relay::new(self.config.linger_timeout);
+        let (place, action) = (FaultPlace::Byte(0), FaultAction::Hold);
+        relay.arm(RelaySide::Upstream, vec![RelayFault { rule, place, action }], None);
+        let client = &mut self.clients.table[key];
+        if matches!(&client.stage, RelayStage::Dialling(dial) if dial.is_client_gone) {
+            // It was reset while another rule had it wait.
+            let _ = relay.handle_failing(RelaySide::Client);
+        }
+        client.stage = RelayStage::Relaying(Relayed::without_upstream(relay));
+        self.give_turn(key);
     }
 
     /// Ends a client whose upstream cannot be reached.
@@ -249,10 +270,7 @@ impl RelayLoop<'_> {
             }
             ConnectFailure::Close => {
                 let relay = Relay::refusal(self.config.linger_timeout);
-                let (upstream, family) = (None, Family::Ip);
-                let relayed =
-                    Relayed { relay, upstream, family, pipes: [None, None], is_watched: false };
-                client.stage = RelayStage::Relaying(relayed);
+                client.stage = RelayStage::Relaying(Relayed::without_upstream(relay));
                 self.give_turn(key);
             }
         }

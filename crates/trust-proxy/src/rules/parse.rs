@@ -15,7 +15,7 @@ const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, h
                        swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set BYTES, \
                        insert BYTES, length =|+|- N, dup frame, swap frame, delay TIME [±TIME], \
                        rate N kB/s, dribble N per TIME, split N every N, merge N within TIME, \
-                       window N, accept-rst, accept-silent, refuse or ignore";
+                       window N, accept-rst, accept-silent, connect-delay TIME, refuse or ignore";
 const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
                       random P% per frame|KiB, time TIME, idle TIME or connect";
 const PARTS: &str = "byte N, payload, end, -N or nothing";
@@ -42,7 +42,7 @@ impl Rule {
         }
         let place = place(&mut scanner, &action)?;
         if place == RulePlace::Connect && !action.is_at_connect() {
-            let what = "accept-rst or accept-silent, which happen at connect";
+            let what = "accept-rst, accept-silent or connect-delay, which happen at connect";
             return Err(scanner.expected_at(action_at, what));
         }
         if action.is_of_a_frame() && !place.begins_frame() {
@@ -239,6 +239,7 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
             Ok(RuleAction::Merge(bytes, scanner.positive_time()?))
         }
         "window" => scanner.number(1, "how many bytes, from 1").map(RuleAction::Window),
+        "connect-delay" => scanner.positive_time().map(RuleAction::ConnectDelay),
         _ => Err(unknown),
     }
 }
@@ -268,6 +269,7 @@ fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, Ru
         return match action {
             action if action.may_hold_from_the_start() => Ok(RulePlace::Byte(0)),
             action if action.is_of_listener() => Ok(zero),
+            RuleAction::ConnectDelay(_) => Ok(RulePlace::Connect),
             action if action.is_at_connect() => Err(scanner.expected("@ connect")),
             _ => Err(scanner.expected(format!("@ and a place: {PLACES}"))),
         };

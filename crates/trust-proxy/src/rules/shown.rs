@@ -21,6 +21,7 @@ impl fmt::Display for Rule {
         match &self.place {
             RulePlace::Byte(0) if self.action.may_hold_from_the_start() => {}
             RulePlace::Time(Duration::ZERO) if self.action.is_of_listener() => {}
+            RulePlace::Connect if matches!(self.action, RuleAction::ConnectDelay(_)) => {}
             RulePlace::Connect => f.write_str(" @ connect")?,
             RulePlace::Byte(at) => write!(f, " @ byte {at}")?,
             RulePlace::Match(bytes) => write!(f, " @ match {}", ShownBytes(bytes))?,
@@ -99,6 +100,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Ignore(_) => f.write_str("ignore"),
             RuleAction::AcceptReset => f.write_str("accept-rst"),
             RuleAction::AcceptSilent => f.write_str("accept-silent"),
+            RuleAction::ConnectDelay(time) => write!(f, "connect-delay {}", ShownTime(*time)),
         }
     }
 }

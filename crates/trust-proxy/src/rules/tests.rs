@@ -61,6 +61,7 @@ fn action() -> impl Strategy<Value = RuleAction> {
         count().prop_map(RuleAction::Window),
         prop::option::of(time()).prop_map(RuleAction::Refuse),
         prop::option::of(time()).prop_map(RuleAction::Ignore),
+        time().prop_map(RuleAction::ConnectDelay),
     ];
     prop_oneof![simple, changes, timing]
 }
@@ -188,6 +189,8 @@ fn rules_have_one_text() {
         ("refuse @ time 0s for 2s", "refuse for 2s"),
         ("ignore @ time 500ms", "ignore @ time 500ms"),
         ("conn 25%: accept-silent @ connect", "conn 25%: accept-silent @ connect"),
+        ("conn 1: connect-delay 1500ms @ connect", "conn 1: connect-delay 1500ms"),
+        ("connect-delay 2000ms", "connect-delay 2s"),
         ("conn from 10.0.0.0/8: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
         ("conn from 10.0.0.0/8:rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
         ("conn from ::ffff:10.0.0.0/104: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
@@ -207,7 +210,7 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("rst @ byte 7 sideways", 13, "up, down or the end of the rule"),
         ("rst @ byte 7 up down", 16, "the end of the rule"),
         ("rst", 3, "@ and a place"),
-        ("rst @ connect", 0, "accept-rst or accept-silent"),
+        ("rst @ connect", 0, "accept-rst, accept-silent or connect-delay"),
         ("accept-rst", 10, "@ connect"),
         ("rst @ frame 0", 12, "the number of a frame"),
         ("rst @ frame 1 middle", 14, "a part of the frame: byte N"),
@@ -236,6 +239,10 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("conn 0%: rst @ eof", 5, "a share from 0.0001% to 100%"),
         ("conn from 10.0.0.0/33: rst @ eof", 10, "an address and how many bits of it"),
         ("accept-rst @ byte 1", 13, "connect"),
+        ("connect-delay 1s @ byte 1", 19, "connect"),
+        ("connect-delay @ connect", 14, "a time above 0"),
+        ("connect-delay 0s", 14, "a time above 0"),
+        ("connect-delay 1s up", 17, "the end of the rule"),
         ("conn 0: rst @ eof", 5, "connections: N, N..M"),
         ("conn 2..1: rst @ eof", 5, "connections: N, N..M"),
         ("conn 2 rst @ eof", 7, "a colon"),

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use trust_testkit::event;
 use trust_testkit::net::with_addresses;
@@ -160,4 +161,98 @@ fn a_client_that_leaves_before_its_upstream_is_there_is_not_waited_for() {
     proxy.ends(peer, "client_failed", ["rst", "none", "open", "none"]);
     let events = proxy.stop();
     assert_eq!(event::named(&events, "upstream_failed").len(), 0);
+}
+
+#[test]
+fn a_rule_has_a_client_wait_for_its_upstream_and_no_one_else() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let rule = "conn 1: connect-delay 1s";
+    let proxy = Proxy::start(address, &["--fault", rule]);
+    let began = Instant::now();
+    let mut first = proxy.client();
+    first.send(b"early");
+    first.half_close();
+    let mut second = proxy.client();
+    second.send(b"second");
+    let mut of_second = accept(&listener);
+    of_second.receives(b"second");
+    let mut of_first = accept(&listener);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    of_first.receives_to_end(b"early");
+    of_first.half_close();
+    first.receives_end();
+    let fault = proxy.event_about(first.address(), "fault");
+    assert_eq!((fault.text("rule"), fault.has("direction")), (rule, false));
+    proxy.ends(first.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    drop(second);
+    of_second.receives_end();
+    drop(of_second);
+    proxy.stop();
+}
+
+#[test]
+fn rules_for_clients_that_connect_happen_one_after_the_other() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let delay = "connect-delay 100ms";
+    let rules = [delay, delay, "accept-rst @ connect", "conn 1: connect-delay 60s"];
+    let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--fault", rule]).collect();
+    let proxy = Proxy::start(address, &flags);
+    let began = Instant::now();
+    let peer = proxy.resets_a_client();
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    proxy.ends(peer, "fault", ["open", "rst", "open", "none"]);
+    let events = proxy.stop();
+    let fired = event::named(&events, "fault");
+    let fired: Vec<&str> = fired.iter().map(|fault| fault.text("rule")).collect();
+    assert_eq!(fired, rules[..3]);
+    assert_eq!(event::only(&events, "fault_unfired").text("rule"), rules[3]);
+}
+
+#[test]
+fn a_client_that_leaves_while_a_rule_has_it_wait_is_not_connected() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let proxy = Proxy::start(address, &["--fault", "connect-delay 60s"]);
+    let client = proxy.client();
+    let peer = client.address();
+    proxy.event_about(peer, "fault");
+    client.reset();
+    proxy.ends(peer, "client_failed", ["rst", "none", "open", "none"]);
+    proxy.stop();
+    listener.set_nonblocking(true).expect("set O_NONBLOCK");
+    assert!(listener.accept().is_err(), "the upstream was connected to");
+}
+
+#[test]
+fn the_time_to_connect_begins_when_a_delay_ends() {
+    let (address, _held) = silent();
+    let flags = ["--fault", "connect-delay 500ms", "--connect-timeout", "500ms"];
+    let proxy = Proxy::start(address, &flags);
+    let began = Instant::now();
+    let peer = proxy.resets_a_client();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    proxy.event_about(peer, "upstream_failed");
+    proxy.ends(peer, "connect_failed", ["open", "rst", "open", "none"]);
+    proxy.stop();
+}
+
+#[test]
+fn a_client_that_a_rule_has_wait_is_still_served_in_a_drain() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let proxy = Proxy::start(address, &["--fault", "connect-delay 500ms"]);
+    let mut client = proxy.client();
+    client.send(b"question");
+    proxy.event_about(client.address(), "fault");
+    proxy.signal(Signal::TERM);
+    proxy.event("drain_start", |event| event.count("active") == 1);
+    let mut server = accept(&listener);
+    server.receives(b"question");
+    client.half_close();
+    server.receives_end();
+    server.half_close();
+    client.receives_end();
+    proxy.has_stopped(0);
 }
