@@ -80,6 +80,8 @@ pub enum RuleAction {
     Drop(u64),
     /// [`FaultAction::DropFrames`]
     DropFrames(u64),
+    /// [`FaultAction::TruncateFrame`]
+    TruncateFrame(u64),
     /// [`FaultAction::Flip`]
     Flip(u32),
     /// [`FaultAction::Xor`]
@@ -227,6 +229,7 @@ impl RuleAction {
                 | RuleAction::AddLength(_)
                 | RuleAction::DuplicateFrame
                 | RuleAction::SwapFrame
+                | RuleAction::TruncateFrame(_)
         )
     }
 }
@@ -321,8 +324,8 @@ impl Rule {
         let Some((direction, FiredFault { position, frame, .. })) = at else { return rule };
         rule.direction = Some(direction);
         rule.place = match (&self.place, frame) {
-            (RulePlace::RandomFrames(_) | RulePlace::EveryFrames(_), Some((number, byte))) => {
-                RulePlace::Frame(number, FramePart::Byte(byte))
+            (RulePlace::RandomFrames(_) | RulePlace::EveryFrames(_), Some((number, _))) => {
+                RulePlace::Frame(number, FramePart::Byte(0))
             }
             (RulePlace::RandomBytes(_) | RulePlace::EveryBytes(_), _) => RulePlace::Byte(position),
             (place, _) => place.clone(),
@@ -387,6 +390,7 @@ impl Rule {
             RuleAction::BlackHole => FaultAction::BlackHole,
             RuleAction::Drop(count) => FaultAction::Drop(*count),
             RuleAction::DropFrames(count) => FaultAction::DropFrames(*count),
+            RuleAction::TruncateFrame(kept) => FaultAction::TruncateFrame(*kept),
             RuleAction::Flip(bits) => FaultAction::Flip { bits: *bits, seed },
             RuleAction::Xor(bytes) => FaultAction::Xor(boxed(bytes)),
             RuleAction::Set(bytes) => FaultAction::Set(boxed(bytes)),

@@ -13,9 +13,10 @@ pub(super) use self::scanner::RuleError;
 
 const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, hold, black-hole, \
                        swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set BYTES, \
-                       insert BYTES, length =|+|- N, dup frame, swap frame, delay TIME [±TIME], \
-                       rate N kB/s, dribble N per TIME, split N every N, merge N within TIME, \
-                       window N, accept-rst, accept-silent, connect-delay TIME, refuse or ignore";
+                       insert BYTES, length =|+|- N, dup frame, swap frame, truncate N, \
+                       delay TIME [±TIME], rate N kB/s, dribble N per TIME, \
+                       split N every N, merge N within TIME, window N, accept-rst, \
+                       accept-silent, connect-delay TIME, refuse or ignore";
 const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
                       random P% per frame|KiB, time TIME, idle TIME or connect";
 const PARTS: &str = "byte N, payload, end, -N or nothing";
@@ -214,6 +215,10 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
         "swap" => {
             scanner.take_if("frame");
             Ok(RuleAction::SwapFrame)
+        }
+        "truncate" => {
+            let kept = scanner.number(1, "how many bytes of the frame stay, from 1");
+            kept.map(RuleAction::TruncateFrame)
         }
         "delay" => {
             let time = scanner.positive_time()?;

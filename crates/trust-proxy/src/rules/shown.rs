@@ -74,6 +74,7 @@ impl fmt::Display for RuleAction {
             RuleAction::Drop(count) => write!(f, "drop {count} bytes"),
             RuleAction::DropFrames(1) => f.write_str("drop 1 frame"),
             RuleAction::DropFrames(count) => write!(f, "drop {count} frames"),
+            RuleAction::TruncateFrame(kept) => write!(f, "truncate {kept}"),
             RuleAction::Flip(1) => f.write_str("flip 1 bit"),
             RuleAction::Flip(count) => write!(f, "flip {count} bits"),
             RuleAction::Xor(bytes) => write!(f, "xor {}", Hex(bytes)),

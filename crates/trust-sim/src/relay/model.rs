@@ -2,7 +2,8 @@
 //! without pieces and without a clock.
 
 use trust_wire::relay::{
-    FaultAction, FaultPlace, FiredFault, FrameFormat, LostFraming, RelayFault, draw, flip_mask,
+    FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, LostFraming, RelayFault, draw,
+    flip_mask,
 };
 
 mod frames;
@@ -136,7 +137,7 @@ impl StreamModel {
         };
         let mut places: Vec<(usize, usize, &FaultAction)> = vec![];
         for RelayFault { rule, place, action } in &faults {
-            let positions = model.places(&stream, place);
+            let positions = model.places(&stream, place, action);
             places.extend(positions.into_iter().map(|position| (position, *rule, action)));
         }
         places.sort_by_key(|(position, rule, _)| (*position, *rule));
@@ -171,12 +172,14 @@ impl StreamModel {
         self.due[last] = self.output.len();
     }
 
-    /// After how many bytes of the stream a place is reached, each time.
-    fn places(&self, stream: &[u8], place: &FaultPlace) -> Vec<usize> {
+    /// After how many bytes of the stream an action is to happen, each time.
+    fn places(&self, stream: &[u8], place: &FaultPlace, action: &FaultAction) -> Vec<usize> {
+        // A frame is cut after the bytes that it keeps.
+        let kept = if let FaultAction::TruncateFrame(kept) = action { *kept } else { 0 };
         let begins = |is_hit: &dyn Fn(u64) -> bool| {
             let spans = self.frames.spans.iter().zip(1..);
             let hit = spans.filter(|(_, number)| is_hit(*number));
-            hit.map(|(span, _)| span.start).collect()
+            hit.map(|(span, _)| span.start + kept as usize).collect()
         };
         match place {
             FaultPlace::Byte(at) => usize::try_from(*at).into_iter().collect(),
@@ -184,6 +187,9 @@ impl StreamModel {
             FaultPlace::Match(bytes) => {
                 let found = stream.windows(bytes.len()).position(|window| *window == **bytes);
                 found.map(|start| start + bytes.len()).into_iter().collect()
+            }
+            FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
+                self.frames.place(*number, FramePart::Byte(kept)).into_iter().collect()
             }
             FaultPlace::Frame { number, part } => {
                 self.frames.place(*number, *part).into_iter().collect()
@@ -255,6 +261,12 @@ impl StreamModel {
             return;
         }
         let frame = self.frames.at(position);
+        if let FaultAction::TruncateFrame(kept) = action
+            && frame.is_none_or(|(_, byte)| byte != *kept)
+        {
+            // It is whole already.
+            return;
+        }
         let what = FiredFault { rule, position: position as u64, frame };
         self.fired.push(Happening { position, what });
         let begun = frame.filter(|(_, byte)| *byte == 0).map(|(number, _)| number);
@@ -287,6 +299,10 @@ impl StreamModel {
             FaultAction::Drop(count) => self.state.drop = self.state.drop.saturating_add(*count),
             FaultAction::DropFrames(count) => {
                 let until = frame.map_or(0, |(number, _)| number + count);
+                self.state.drop_before = self.state.drop_before.max(until);
+            }
+            FaultAction::TruncateFrame(_) => {
+                let until = frame.map_or(0, |(number, _)| number + 1);
                 self.state.drop_before = self.state.drop_before.max(until);
             }
             FaultAction::Flip { bits, seed } => {
@@ -429,7 +445,6 @@ mod tests {
     use std::time::Duration;
 
     use trust_wire::LengthFormat;
-    use trust_wire::relay::FramePart;
 
     use super::*;
 
@@ -526,6 +541,8 @@ mod tests {
             (vec![(at(2), FaultAction::SwapFrame)], b"\x01a\x01c\x01b\x01d"),
             (vec![(at(4), FaultAction::SwapFrame)], b"\x01a\x01b\x01c\x01d"),
             (vec![(at(2), FaultAction::DropFrames(2))], b"\x01a\x01d"),
+            (vec![(at(2), FaultAction::TruncateFrame(1))], b"\x01a\x01\x01c\x01d"),
+            (vec![(at(2), FaultAction::TruncateFrame(2))], stream),
             (
                 vec![(at(1), FaultAction::DuplicateFrame), (at(1), FaultAction::AddLength(-3))],
                 b"\xfea\xfea\x01b\x01c\x01d",

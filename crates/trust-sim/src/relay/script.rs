@@ -225,7 +225,8 @@ fn add_faults(
     for _ in 0..rng.pick(&[0, 1, 1, 2, 3]) {
         let mut action = match rng.within(0..=10) {
             0 => FaultAction::ResetSides(rng.pick(&[[true, false], [false, true], [true; 2]])),
-            1 => FaultAction::DropFrames(rng.pick(&[1, 1, 2, 5])),
+            1 if rng.one_in(2) => FaultAction::DropFrames(rng.pick(&[1, 1, 2, 5])),
+            1 => FaultAction::TruncateFrame(rng.pick(&[1, 2, 4, 5, 20, 300])),
             2 => FaultAction::Flip { bits: rng.pick(&[1, 2, 8]), seed: rng.bits() },
             3 | 4 if has_length => FaultAction::AddLength(rng.pick(&[1, -1, 3, 256, i64::MIN])),
             5 | 6 => FaultAction::DuplicateFrame,
@@ -241,6 +242,7 @@ fn add_faults(
                 | FaultAction::AddLength(_)
                 | FaultAction::DuplicateFrame
                 | FaultAction::SwapFrame
+                | FaultAction::TruncateFrame(_)
         );
         let place = match rng.within(0..=5) {
             0 | 1 if format.is_some() => FaultPlace::EveryFrames(rng.pick(&[1, 2, 2, 3, 10])),

@@ -160,6 +160,10 @@ impl FaultFlow {
                 FaultPlace::RandomBytes(chance) => {
                     places.armed.extend(Armed::again(0, rule, action, Again::At(chance)));
                 }
+                FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
+                    let part = FramePart::Byte(action.frame_byte());
+                    places.in_frames.push((number, part, rule, action));
+                }
                 FaultPlace::Frame { number, part } => {
                     places.in_frames.push((number, part, rule, action));
                 }
@@ -301,7 +305,8 @@ impl FaultFlow {
             };
             if is_here {
                 let (rule, action) = (*rule, action.clone());
-                self.arm(Armed { at: start, rule, action, frame: None, again: None });
+                let at = start.saturating_add(action.frame_byte());
+                self.arm(Armed { at, rule, action, frame: Some(number), again: None });
             }
         }
         self.arm_in_frames(|of, part| match part {
@@ -496,8 +501,14 @@ impl FaultFlow {
         if self.is_over() {
             return;
         }
-        let position = self.position;
-        self.fired.push(FiredFault { rule, position, frame: self.frame() });
+        let (position, frame) = (self.position, self.frame());
+        if let FaultAction::TruncateFrame(kept) = action
+            && frame.is_none_or(|(_, byte)| byte != kept)
+        {
+            // The frame has no more bytes.
+            return;
+        }
+        self.fired.push(FiredFault { rule, position, frame });
         match action {
             FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
             FaultAction::Hold => self.end(Gate::Hold, output),
@@ -510,10 +521,8 @@ impl FaultFlow {
                 (self.drop, self.swallows_fin) = (u64::MAX, true);
             }
             FaultAction::Drop(count) => self.drop = self.drop.saturating_add(count),
-            FaultAction::DropFrames(count) => {
-                let end = self.frame().map_or(0, |(number, _)| number.saturating_add(count));
-                self.drop_before = self.drop_before.max(end);
-            }
+            FaultAction::DropFrames(count) => self.drop_frames(count),
+            FaultAction::TruncateFrame(_) => self.drop_frames(1),
             FaultAction::Flip { bits, seed } => {
                 self.change(0, Box::new([flip_mask(bits, seed, position)]), true);
             }
@@ -548,6 +557,12 @@ impl FaultFlow {
                 self.window = Some(self.window.map_or(bytes, |window| window.min(bytes)));
             }
         }
+    }
+
+    /// Drops what is left of the current frame, and so many whole ones less one after it.
+    fn drop_frames(&mut self, count: u64) {
+        let end = self.frame().map_or(0, |(number, _)| number.saturating_add(count));
+        self.drop_before = self.drop_before.max(end);
     }
 
     /// Keeps the frame that begins here, or its header.

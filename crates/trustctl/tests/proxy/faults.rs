@@ -169,6 +169,28 @@ fn the_parts_of_a_frame_are_places() {
 }
 
 #[test]
+fn a_frame_that_is_cut_says_still_how_long_it_was() {
+    let rules = ["truncate 6 @ every 2 frames up", "truncate 9 @ frame 1 up"];
+    let Through { proxy, mut client, mut server } = framed(&rules);
+    let frames = [frame(b"first"), frame(b""), frame(b"third"), frame(b"fourth"), frame(b"fifth")];
+    client.send(&frames.concat());
+    client.half_close();
+    let [first, second, third, fourth, fifth] = frames;
+    server.receives_to_end(&[first, second, third, fourth[..6].to_vec(), fifth].concat());
+    server.half_close();
+    client.receives_end();
+    is_reported(&proxy, &client, rules[0], "up", 28);
+    let fault = proxy.event("fault", |_| true);
+    assert_eq!((fault.count("frame"), fault.count("frame_byte")), (4, 6));
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert_eq!((close.count("frames_up"), close.count("undelivered_up")), (5, 0));
+    let events = proxy.stop();
+    event::only(&events, "fault");
+    // That frame has no more bytes.
+    assert_eq!(event::only(&events, "fault_unfired").text("rule"), rules[1]);
+}
+
+#[test]
 fn frames_that_make_no_sense_are_reported_once_and_bytes_go_on() {
     let flags = ["--framing", "u32be+incl", "--fault", "insert \"!\" @ byte 12 up"];
     let Through { proxy, mut client, mut server } = Through::start(&flags);
@@ -194,6 +216,8 @@ fn a_place_that_can_never_come_is_refused() {
     assert_eq!(told, format!("error: the rule 'rst @ frame 7' needs frames: {expected}"));
     let told = refused(&["rst @ frame 7 payload", "--framing", "line"]);
     assert!(told.contains("needs a length field"), "{told}");
+    let told = refused(&["truncate 5 @ every 2 frames"]);
+    assert!(told.contains("the rule 'truncate 5 @ every 2 frames' needs frames"), "{told}");
 }
 
 #[test]

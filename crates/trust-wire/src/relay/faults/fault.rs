@@ -121,6 +121,9 @@ pub enum FaultAction {
     /// What is left of the current frame, and so many whole frames less one after it, are dropped;
     /// from 1.
     DropFrames(u64),
+    /// The frame that begins here keeps so many bytes, and the rest of it is dropped. This happens
+    /// after those bytes, and not at all if the frame has no more.
+    TruncateFrame(u64),
     /// This many bits of the next byte, at most 8, are inverted; the seed and the place say which.
     Flip {
         /// How many.
@@ -184,6 +187,16 @@ pub enum FaultAction {
     },
     /// From here on at most so many bytes are received at once.
     Window(u64),
+}
+
+impl FaultAction {
+    /// After how many bytes of a frame it happens if its place is where the frame begins.
+    pub(super) const fn frame_byte(&self) -> u64 {
+        match self {
+            FaultAction::TruncateFrame(kept) => *kept,
+            _ => 0,
+        }
+    }
 }
 
 /// A fault that has happened.

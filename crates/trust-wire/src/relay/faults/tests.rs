@@ -95,6 +95,7 @@ fn model(
         }
         let mut due: Vec<(usize, &RelayFault)> = vec![];
         for (index, fault) in faults.iter().enumerate() {
+            let cut_at = if let FaultAction::TruncateFrame(kept) = fault.action { kept } else { 0 };
             let is_due = match &fault.place {
                 FaultPlace::Byte(place) => *place == at as u64,
                 FaultPlace::EveryBytes(step) => at > 0 && (at as u64).is_multiple_of(*step),
@@ -102,11 +103,15 @@ fn model(
                     let part = at as u64 / 1024;
                     chance.hits(part) && draw(chance.seed, !part) % 1024 == at as u64 % 1024
                 }
-                FaultPlace::EveryFrames(step) => in_frame == 0 && number.is_multiple_of(*step),
-                FaultPlace::RandomFrames(chance) => in_frame == 0 && chance.hits(number),
+                FaultPlace::EveryFrames(step) => in_frame == cut_at && number.is_multiple_of(*step),
+                FaultPlace::RandomFrames(chance) => in_frame == cut_at && chance.hits(number),
                 FaultPlace::Match(bytes) => {
                     let is_here = !bytes.is_empty() && stream[..at].ends_with(bytes);
                     is_here && !core::mem::replace(&mut is_found[index], true)
+                }
+                FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
+                    let part = FramePart::Byte(cut_at);
+                    place_in(&frames, *number, part, stream.len()) == Some(at)
                 }
                 FaultPlace::Frame { number, part } => {
                     place_in(&frames, *number, *part, stream.len()) == Some(at)
@@ -136,6 +141,9 @@ fn model(
                 model.release(number);
                 continue;
             }
+            if matches!(fault.action, FaultAction::TruncateFrame(kept) if kept != in_frame) {
+                continue;
+            }
             let frame = Some((number, in_frame));
             model.fired.push(FiredFault { rule, position: at as u64, frame });
             if ends_all(&fault.action) || fault.action == FaultAction::BlackHole {
@@ -160,6 +168,7 @@ fn model(
                 FaultAction::BlackHole => drop = u64::MAX,
                 FaultAction::Drop(count) => drop = drop.saturating_add(*count),
                 FaultAction::DropFrames(count) => drop_before = drop_before.max(number + count),
+                FaultAction::TruncateFrame(_) => drop_before = drop_before.max(number + 1),
                 FaultAction::Flip { bits, seed } => {
                     let mask = flip_mask(*bits, *seed, at as u64);
                     changes.push([Some(Changed::Xor(mask))].into());
@@ -293,6 +302,7 @@ fn action() -> impl Strategy<Value = FaultAction> {
         1 => any::<u64>().prop_map(FaultAction::SetLength),
         1 => any::<[bool; 2]>().prop_map(FaultAction::ResetSides),
         2 => (1..4_u64).prop_map(FaultAction::DropFrames),
+        3 => (0..5_u64).prop_map(FaultAction::TruncateFrame),
         2 => (1..9_u32, any::<u64>()).prop_map(|(bits, seed)| FaultAction::Flip { bits, seed }),
         3 => (-3..4_i64).prop_map(FaultAction::AddLength),
         3 => Just(FaultAction::DuplicateFrame),

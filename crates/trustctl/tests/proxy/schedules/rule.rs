@@ -35,6 +35,7 @@ fn action_text(action: &FaultAction) -> String {
         FaultAction::ResetSides([true, _]) => "rst client".to_owned(),
         FaultAction::ResetSides(_) => "rst server".to_owned(),
         FaultAction::DropFrames(count) => format!("drop {count} frames"),
+        FaultAction::TruncateFrame(kept) => format!("truncate {kept}"),
         FaultAction::AddLength(by) if *by < 0 => format!("length - {}", by.unsigned_abs()),
         FaultAction::AddLength(by) => format!("length + {by}"),
         FaultAction::DuplicateFrame => "dup frame".to_owned(),
