@@ -8,6 +8,7 @@ mod tests;
 
 mod shown;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::text_file::read_list;
 use trust_wire::relay::{
     Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FramePart, RelayFault, RelaySide,
-    draw, flip_mask,
+    SharedRate, draw, flip_mask,
 };
 
 /// Longest text that `match` looks for, in bytes.
@@ -104,6 +105,8 @@ pub enum RuleAction {
     Delay(Duration, Duration),
     /// [`FaultAction::Rate`]
     Rate(u64),
+    /// [`FaultAction::SharedRate`]
+    SharedRate(u64),
     /// [`FaultAction::Dribble`]
     Dribble(u64, Duration),
     /// [`FaultAction::Split`]
@@ -152,7 +155,7 @@ pub enum RulePlace {
 }
 
 /// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// From the client to the upstream.
     Up,
@@ -201,6 +204,7 @@ impl RuleAction {
             self,
             RuleAction::Delay(..)
                 | RuleAction::Rate(_)
+                | RuleAction::SharedRate(_)
                 | RuleAction::Dribble(..)
                 | RuleAction::Split(..)
                 | RuleAction::Merge(..)
@@ -363,7 +367,13 @@ impl Rule {
 
     /// What it does to a direction of a connection that it is for, as the rule of this number.
     /// Choices depend on the seed, the connection, the direction, the rule and the place alone.
-    fn fault(&self, rule: usize, direction: Direction, seed: u64) -> Option<RelayFault> {
+    fn fault(
+        &self,
+        rule: usize,
+        direction: Direction,
+        seed: u64,
+        shared: Option<&SharedRate>,
+    ) -> Option<RelayFault> {
         let seed = draw(seed, direction as u64);
         let chance = |per_million: u32| Chance { per_million, seed };
         let place = match &self.place {
@@ -404,6 +414,7 @@ impl Rule {
                 FaultAction::Delay { time: *time, jitter: *jitter, seed }
             }
             RuleAction::Rate(bytes) => FaultAction::Rate(*bytes),
+            RuleAction::SharedRate(_) => FaultAction::SharedRate(shared?.clone()),
             RuleAction::Dribble(bytes, per) => FaultAction::Dribble { bytes: *bytes, per: *per },
             RuleAction::Split(first, every) => FaultAction::Split { first: *first, every: *every },
             RuleAction::Merge(bytes, within) => {
@@ -428,13 +439,16 @@ pub struct Rules {
     numbers: Vec<u64>,
     has_fired: Vec<bool>,
     seed: u64,
+    /// The rates that connections share, of the rules with these numbers.
+    shared: BTreeMap<(u64, Direction), SharedRate>,
 }
 
 impl Rules {
     /// These rules, of which none has happened.
     pub fn new(rules: Vec<Rule>, seed: u64) -> Rules {
         let numbers = (0..rules.len() as u64).collect();
-        Rules { has_fired: vec![false; rules.len()], numbers, rules, seed }
+        let has_fired = vec![false; rules.len()];
+        Rules { has_fired, numbers, rules, seed, shared: BTreeMap::new() }.with_shared_rates()
     }
 
     /// The rules of a run with their numbers, but in place of those that leave something to chance
@@ -451,7 +465,20 @@ impl Rules {
                 replayed.has_fired.push(false);
             }
         }
-        replayed
+        replayed.with_shared_rates()
+    }
+
+    /// With a rate for each number and direction that has one to share: a replay shares as its run
+    /// did.
+    fn with_shared_rates(mut self) -> Rules {
+        for (rule, number) in self.rules.iter().zip(&self.numbers) {
+            let RuleAction::SharedRate(bytes) = rule.action else { continue };
+            for direction in [Direction::Up, Direction::Down] {
+                let rate = self.shared.entry((*number, direction));
+                rate.or_insert_with(|| SharedRate::new(bytes));
+            }
+        }
+        self
     }
 
     /// By which number the choices of a rule are drawn.
@@ -516,7 +543,11 @@ impl Rules {
     /// What happens to a direction of a connection.
     pub fn faults(&self, who: Who, direction: Direction) -> Vec<RelayFault> {
         let rules = self.of(who).filter(|(_, rule, _)| rule.is_for(direction));
-        rules.filter_map(|(number, rule, seed)| rule.fault(number, direction, seed)).collect()
+        let faults = rules.filter_map(|(number, rule, seed)| {
+            let shared = self.shared.get(&(self.numbers[number], direction));
+            rule.fault(number, direction, seed, shared)
+        });
+        faults.collect()
     }
 
     /// Records that a rule has happened; its text.

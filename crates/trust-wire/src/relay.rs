@@ -26,7 +26,7 @@ use self::held::HeldBytes;
 pub use self::bulk::SPLICE_MAX;
 pub use self::faults::{
     Chance, FaultAction, FaultPlace, FiredFault, FrameFormat, FrameOpening, FramePart, LostFraming,
-    RelayFault, draw, flip_mask,
+    RelayFault, SharedRate, draw, flip_mask,
 };
 pub use self::turn::{RelayIo, RelayStep, RelayTurn};
 
@@ -260,7 +260,7 @@ impl SideState {
 
     /// The gate that it waits at, with everything before it sent.
     fn gate(&self) -> Option<Gate> {
-        self.timed_faults()?.timing.at_gate(self.delivery.sent)
+        self.timed_faults()?.timing.at_gate(self.delivery.sent).cloned()
     }
 
     fn is_gated(&self) -> bool {
@@ -571,6 +571,13 @@ impl Relay {
             }
         }
         has_happened
+    }
+
+    /// Records whether a side takes bytes now: meanwhile it has no part of a rate that it shares.
+    pub fn note_writable(&mut self, to: RelaySide, is_writable: bool) {
+        if let Some(faults) = &mut self.side_mut(to).faults {
+            faults.timing.note_writable(is_writable);
+        }
     }
 
     /// Does what is due by now.

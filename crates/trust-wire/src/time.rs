@@ -35,6 +35,11 @@ impl Timestamp {
         Timestamp(elapsed)
     }
 
+    /// Nanoseconds from the start to this point in time.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
     /// The time from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

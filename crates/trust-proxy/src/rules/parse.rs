@@ -14,7 +14,7 @@ pub(super) use self::scanner::RuleError;
 const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, hold, black-hole, \
                        swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set BYTES, \
                        insert BYTES, length =|+|- N, dup frame, swap frame, truncate N, \
-                       delay TIME [±TIME], rate N kB/s, dribble N per TIME, \
+                       delay TIME [±TIME], rate N kB/s [shared], dribble N per TIME, \
                        split N every N, merge N within TIME, window N, accept-rst, \
                        accept-silent, connect-delay TIME, refuse or ignore";
 const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
@@ -224,7 +224,11 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
             let time = scanner.positive_time()?;
             Ok(RuleAction::Delay(time, scanner.jitter(time)?))
         }
-        "rate" => scanner.rate().map(RuleAction::Rate),
+        "rate" => {
+            let bytes = scanner.rate()?;
+            let is_shared = scanner.take_if("shared");
+            Ok(if is_shared { RuleAction::SharedRate(bytes) } else { RuleAction::Rate(bytes) })
+        }
         "dribble" => {
             let bytes = scanner.number(1, "how many bytes at once, from 1")?;
             scanner.require("per")?;

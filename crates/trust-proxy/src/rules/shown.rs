@@ -91,6 +91,7 @@ impl fmt::Display for RuleAction {
                 write!(f, "delay {} ±{}", ShownTime(*time), ShownTime(*jitter))
             }
             RuleAction::Rate(bytes) => write!(f, "rate {}", ShownRate(*bytes)),
+            RuleAction::SharedRate(bytes) => write!(f, "rate {} shared", ShownRate(*bytes)),
             RuleAction::Dribble(bytes, per) => write!(f, "dribble {bytes} per {}", ShownTime(*per)),
             RuleAction::Split(first, every) => write!(f, "split {first} every {every}"),
             RuleAction::Merge(bytes, within) => {

@@ -55,6 +55,7 @@ fn action() -> impl Strategy<Value = RuleAction> {
         (time(), time()).prop_map(|(one, other)| RuleAction::Delay(one.max(other), one.min(other))),
         time().prop_map(|time| RuleAction::Delay(time, Duration::ZERO)),
         count().prop_map(RuleAction::Rate),
+        count().prop_map(RuleAction::SharedRate),
         (1..99_u64).prop_map(|thousands| RuleAction::Rate(thousands * 1000)),
         (count(), time()).prop_map(|(bytes, per)| RuleAction::Dribble(bytes, per)),
         (count(), 0..99_u64).prop_map(|(first, more)| RuleAction::Split(first, first + more)),
@@ -182,6 +183,7 @@ fn rules_have_one_text() {
         ("rate 64kB/s down", "rate 64kB/s down"),
         ("rate 64KiB/s @ byte 10", "rate 65536B/s @ byte 10"),
         ("rate 1500000B/s", "rate 1500kB/s"),
+        ("rate 64000B/s shared@byte 10 down", "rate 64kB/s shared @ byte 10 down"),
         ("delay 20ms ±5ms down", "delay 20ms ±5ms down"),
         ("delay 20ms +-5ms down", "delay 20ms ±5ms down"),
         ("dribble 1 per 100ms", "dribble 1 per 100ms"),
@@ -235,6 +237,8 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("delay 0s", 6, "a time above 0"),
         ("rate 64kB", 5, "bytes per second from 1B/s"),
         ("rate 0B/s", 5, "bytes per second from 1B/s"),
+        ("rate 1kB/s up shared", 14, "the end of the rule"),
+        ("rate 1kB/s shared @ every 9 frames", 0, "another action here: this one holds from one"),
         ("split 0", 6, "how many bytes by themselves, from 1"),
         ("split 3 every 2", 14, "of how many bytes, from 3"),
         ("merge 10", 8, "within"),
@@ -321,6 +325,25 @@ fn choices_depend_on_the_seed_and_the_coordinates_alone() {
     };
     let selected = (1..=4000).filter(|connection| is_selected(*connection)).count();
     assert!((900..1100).contains(&selected), "{selected} of 4000");
+}
+
+#[test]
+fn a_rate_is_shared_by_the_connections_of_a_rule_also_in_a_replay() {
+    let rule = |text: &str| Rule::parse(text).expect("a rule");
+    let action = |rules: &Rules, index: usize, connection, direction| {
+        rules.faults(who(connection, None), direction)[index].action.clone()
+    };
+    let text = "rate 1kB/s shared";
+    let rules = Rules::new(vec![rule(text), rule(text)], 7);
+    let first = action(&rules, 0, 1, Direction::Up);
+    assert_eq!(action(&rules, 0, 2, Direction::Up), first);
+    assert_ne!(action(&rules, 0, 1, Direction::Down), first);
+    assert_ne!(action(&rules, 1, 1, Direction::Up), first);
+    let explicit = ["conn 1: rate 1kB/s shared up", "conn 3: rate 1kB/s shared up"];
+    let explicit = explicit.map(|text| (4, rule(text)));
+    let replayed = Rules::replay(vec![(4, rule("conn 50%: rate 1kB/s shared"))], &explicit, 7);
+    let first = action(&replayed, 0, 1, Direction::Up);
+    assert_eq!(action(&replayed, 0, 3, Direction::Up), first);
 }
 
 #[test]

@@ -327,6 +327,7 @@ impl StreamModel {
                 self.delays.push(Happening { position, what });
             }
             FaultAction::Rate(rate) => self.begin(position, SendPattern::Rate(*rate)),
+            FaultAction::SharedRate(_) => unreachable!("no script has such an action"),
             FaultAction::Dribble { bytes, per } => {
                 self.begin(position, SendPattern::Dribble { bytes: *bytes, per: *per });
             }

@@ -29,6 +29,7 @@ pub use self::fault::{
 pub(super) use self::timing::{Gate, HOLD_DEFAULT};
 
 pub use self::frames::{FrameFormat, FrameOpening, LostFraming};
+pub use self::pace::SharedRate;
 
 /// For how many bytes of a stream without frames one delay is drawn: an Ethernet frame carries
 /// about as many.
@@ -542,6 +543,7 @@ impl FaultFlow {
                 self.timing.add_delay(Delay { time, jitter, seed });
             }
             FaultAction::Rate(bytes) => self.gate(Gate::Pace(SendPace::rate(bytes))),
+            FaultAction::SharedRate(rate) => self.gate(Gate::Pace(SendPace::shared(rate))),
             FaultAction::Dribble { bytes, per } => {
                 self.gate(Gate::Pace(SendPace::dribble(bytes, per)));
             }

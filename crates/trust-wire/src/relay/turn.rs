@@ -172,6 +172,9 @@ impl<'a> RelayTurn<'a> {
         buffer: &mut [u8],
     ) -> RelayStep {
         if relay.needs_time() {
+            for to in RelaySide::BOTH {
+                relay.note_writable(to, self.readiness[to.index()].writable);
+            }
             relay.handle_time(io.now());
         }
         for to in RelaySide::BOTH {

@@ -3,9 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use trust_testkit::peer::{frame, pattern};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::peer::{Peer, frame, pattern};
 
-use crate::proxy::Through;
+use crate::proxy::{Proxy, Through, accept, upstream};
 
 fn through(rules: &[&str], flags: &[&str]) -> Through {
     let rules = rules.iter().flat_map(|rule| ["--fault", rule]);
@@ -88,6 +92,105 @@ fn a_rate_is_kept_to() {
     // But for one quantum, of a millisecond.
     assert!(began.elapsed() >= Duration::from_millis(299));
     end(Through { proxy, client, server });
+}
+
+/// Has so many clients share a rate, each of whom gets so much; checks that they share it fairly,
+/// and never get more together.
+#[track_caller]
+fn share(clients: usize, rate: u64, len: usize) {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let rule = format!("rate {rate}B/s shared down");
+    let proxy = Proxy::start(address, &["--fault", &rule]);
+    let pairs = (0..clients).map(|_| (proxy.client(), accept(&listener)));
+    let (mut clients, mut servers): (Vec<Peer>, Vec<Peer>) = pairs.unzip();
+    let answer = pattern(len);
+    let mut received = vec![vec![]; clients.len()];
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for server in &mut servers {
+            scope.spawn(|| server.send(&answer));
+        }
+        let mut is_even = true;
+        while received.iter().any(|received| received.len() < len) {
+            for (client, received) in clients.iter().zip(&mut received) {
+                receive_what_came(client, received);
+            }
+            // But for one quantum, of a millisecond.
+            let together: usize = received.iter().map(Vec::len).sum();
+            let most = began.elapsed().as_secs_f64() * rate as f64 + rate as f64 / 1000.0;
+            assert!(together as f64 <= most, "{together} bytes in {:?}", began.elapsed());
+            if is_even && received.iter().any(|received| received.len() == len) {
+                is_even = false;
+                let least = received.iter().map(Vec::len).min().expect("one of them");
+                assert!(least * 4 >= len * 3, "{least} when another one has all {len}");
+            }
+            assert!(began.elapsed() < STEP_DEADLINE, "{together} bytes");
+            await_any(&clients);
+        }
+    });
+    assert!(received.iter().all(|received| *received == answer));
+    for (client, server) in clients.iter_mut().zip(&mut servers) {
+        client.half_close();
+        server.receives_end();
+        server.half_close();
+        client.receives_end();
+    }
+    proxy.stop();
+}
+
+/// Appends what has come for a client.
+fn receive_what_came(client: &Peer, received: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    match rustix::net::recv(client.stream(), &mut buffer, RecvFlags::DONTWAIT) {
+        Ok((count, _)) => received.extend_from_slice(&buffer[..count]),
+        Err(error) => assert_eq!(error, Errno::AGAIN),
+    }
+}
+
+/// Waits for a moment, or until something comes for one of them.
+fn await_any(clients: &[Peer]) {
+    let mut polled: Vec<PollFd<'_>> =
+        clients.iter().map(|client| PollFd::new(client.stream(), PollFlags::IN)).collect();
+    let wait = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    // A signal only makes it shorter.
+    let _ = rustix::event::poll(&mut polled, Some(&wait));
+}
+
+#[test]
+fn two_clients_share_a_rate() {
+    share(2, 200_000, 40_000);
+}
+
+#[test]
+fn ten_clients_share_a_rate() {
+    share(10, 200_000, 20_000);
+}
+
+#[test]
+fn each_direction_has_a_shared_rate_for_itself_and_those_that_a_rule_names() {
+    let listener = upstream();
+    let address = listener.local_addr().expect("an address");
+    let rules = ["conn 2..3: rate 1B/s shared up", "conn 2: rate 1kB/s shared @ byte 1 up"];
+    let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--fault", rule]).collect();
+    let proxy = Proxy::start(address, &flags);
+    let began = Instant::now();
+    for number in 1..=2 {
+        let mut client = proxy.client();
+        let mut server = accept(&listener);
+        server.send(&pattern(5000));
+        client.receives(&pattern(5000));
+        client.send(&pattern(200));
+        server.receives(&pattern(200));
+        client.half_close();
+        server.receives_end();
+        server.half_close();
+        client.receives_end();
+        proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+        // The rule that holds from the second byte on takes the place of the other one.
+        assert!(number == 1 || began.elapsed() >= Duration::from_millis(198));
+    }
+    proxy.stop();
 }
 
 #[test]

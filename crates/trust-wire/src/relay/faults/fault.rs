@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::pace::SharedRate;
+
 /// A fault of one direction of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayFault {
@@ -162,6 +164,9 @@ pub enum FaultAction {
     },
     /// From here on at most so many bytes are sent in a second.
     Rate(u64),
+    /// From here on at most so many bytes are sent in a second by all streams that share the rate.
+    /// It replaces another one of this kind.
+    SharedRate(SharedRate),
     /// From here on at most so many bytes are sent at once, and so often.
     Dribble {
         /// Bytes at once.

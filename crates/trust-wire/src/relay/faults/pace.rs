@@ -1,5 +1,7 @@
 //! How fast, and in which pieces, a stream is sent.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::time::Timestamp;
@@ -9,8 +11,62 @@ const QUANTUM: Duration = Duration::from_millis(1);
 
 const QUANTA_PER_SECOND: u64 = 1000;
 
-/// Something that sends are measured by.
+/// A rate that several streams share, of one connection or of many.
+///
+/// A stream with something to send reserves a time for its next piece, after the times of all
+/// others. So they take turns, are never faster together, and need not know each other.
+#[derive(Clone, Debug)]
+pub struct SharedRate {
+    /// In a second.
+    bytes: u64,
+    /// Up to when every time is taken, in nanoseconds.
+    reserved: Arc<AtomicU64>,
+}
+
+impl SharedRate {
+    /// So many bytes in each second, from 1.
+    pub fn new(bytes: u64) -> SharedRate {
+        SharedRate { bytes, reserved: Arc::default() }
+    }
+
+    /// Reserves the next free time for a piece, of at most so many bytes.
+    fn reserve(&self, len: u64, now: Timestamp) -> ReservedPiece {
+        let (piece, lag) = piece_and_lag(self.bytes);
+        let len = len.min(piece);
+        // A time that has passed is lost, unless the program was only woken late.
+        let earliest = now.before(lag);
+        // Half of a quantum is no more than what a pause earns; a whole one would be.
+        let first = if self.bytes < 2 * QUANTA_PER_SECOND { now } else { earliest };
+        let free = |reserved: u64| match Timestamp::from_nanos(reserved) {
+            missed if missed < earliest => first,
+            free => free,
+        };
+        let end = |reserved| (free(reserved) + time_of(len, self.bytes)).as_nanos();
+        let order = Ordering::Relaxed;
+        let (Ok(reserved) | Err(reserved)) =
+            self.reserved.fetch_update(order, order, |reserved| Some(end(reserved)));
+        ReservedPiece { at: free(reserved), len }
+    }
+}
+
+/// Whether it is the same one, and not only as fast.
+impl PartialEq for SharedRate {
+    fn eq(&self, other: &SharedRate) -> bool {
+        Arc::ptr_eq(&self.reserved, &other.reserved)
+    }
+}
+
+impl Eq for SharedRate {}
+
+/// Bytes that can be sent at a time that was reserved for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::relay) struct ReservedPiece {
+    at: Timestamp,
+    len: u64,
+}
+
+/// Something that sends are measured by.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum SendPace {
     /// So many bytes in a second, a piece at a time.
     Rate {
@@ -23,6 +79,8 @@ pub(in crate::relay) enum SendPace {
         /// There was nothing to send, so nothing is late.
         is_idle: bool,
     },
+    /// A part of a rate, and what of it is this stream's next.
+    Shared { rate: SharedRate, next: Option<ReservedPiece> },
     /// So many bytes at once at most, and nothing for such a time after each time.
     Dribble { bytes: u64, per: Duration, next: Timestamp },
     /// Pieces of `first` and `every - first` bytes; the first one begins at this byte of the
@@ -46,15 +104,13 @@ pub(super) struct Unsent {
 impl SendPace {
     /// So many bytes in each second, from 1.
     pub(super) fn rate(bytes: u64) -> SendPace {
-        let quantum = (bytes / QUANTA_PER_SECOND).max(1);
-        // Half of a quantum at a time leaves the other half for a late wake-up. Of one byte there
-        // is no half: there a late byte does not put off the next one, unless that is late too.
-        let piece = quantum.div_ceil(2);
-        let lag = match quantum - piece {
-            0 => QUANTUM.min(time_of(1, bytes)).saturating_sub(Duration::from_nanos(1)),
-            left => time_of(left, bytes),
-        };
+        let (piece, lag) = piece_and_lag(bytes);
         SendPace::Rate { bytes, piece, lag, next: Timestamp::default(), is_idle: true }
+    }
+
+    /// A part of that rate.
+    pub(super) const fn shared(rate: SharedRate) -> SendPace {
+        SendPace::Shared { rate, next: None }
     }
 
     /// So many bytes, from 1, each time so much time has passed since the last ones.
@@ -74,6 +130,18 @@ impl SendPace {
                 // Half of a quantum is no more than what a pause earns; a whole one would be.
                 *is_idle = *bytes < 2 * QUANTA_PER_SECOND;
                 (*piece, Timestamp::NEVER)
+            }
+            // A stream with nothing to send waits for no time.
+            SendPace::Shared { .. } if waiting.len == 0 => (1, Timestamp::NEVER),
+            SendPace::Shared { rate, next } => {
+                let (_, lag) = piece_and_lag(rate.bytes);
+                // Pieces of long ago must not be sent all at once.
+                let piece = match *next {
+                    Some(piece) if now <= piece.at + lag => piece,
+                    _ => rate.reserve(waiting.len, now),
+                };
+                *next = Some(piece);
+                if now < piece.at { (0, piece.at) } else { (piece.len, Timestamp::NEVER) }
             }
             SendPace::Rate { next, .. } | SendPace::Dribble { next, .. } if now < *next => {
                 (0, *next)
@@ -114,6 +182,12 @@ impl SendPace {
             SendPace::Dribble { per, next, .. } => *next = now + *per,
             SendPace::Split { .. } => {}
             SendPace::Merge { released, .. } => *released = released.saturating_sub(count),
+            SendPace::Shared { next, .. } => {
+                if let Some(piece) = next {
+                    piece.len = piece.len.saturating_sub(count);
+                }
+                *next = next.filter(|piece| piece.len > 0);
+            }
         }
     }
 
@@ -121,9 +195,28 @@ impl SendPace {
     pub(super) fn room(&self) -> u64 {
         match self {
             SendPace::Merge { bytes, .. } | SendPace::Dribble { bytes, .. } => *bytes,
-            SendPace::Rate { .. } | SendPace::Split { .. } => 0,
+            SendPace::Rate { .. } | SendPace::Shared { .. } | SendPace::Split { .. } => 0,
         }
     }
+
+    /// Whether others wait for what it keeps from them.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self, SendPace::Shared { .. })
+    }
+}
+
+/// How many bytes are sent at once at that rate, and how much of what was missed because the
+/// program was woken late is made up for.
+fn piece_and_lag(bytes: u64) -> (u64, Duration) {
+    let quantum = (bytes / QUANTA_PER_SECOND).max(1);
+    // Half of a quantum at a time leaves the other half for a late wake-up. Of one byte there is no
+    // half: there a late byte does not put off the next one, unless that is late too.
+    let piece = quantum.div_ceil(2);
+    let lag = match quantum - piece {
+        0 => QUANTUM.min(time_of(1, bytes)).saturating_sub(Duration::from_nanos(1)),
+        left => time_of(left, bytes),
+    };
+    (piece, lag)
 }
 
 /// How long so many bytes take at that rate, rounded up: never faster.

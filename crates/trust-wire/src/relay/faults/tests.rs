@@ -191,6 +191,7 @@ fn model(
                 FaultAction::DuplicateFrame => keep(KeptFor::Duplicate),
                 FaultAction::SwapFrame => keep(KeptFor::Swap),
                 FaultAction::Rate(bytes) => gate(Gate::Pace(SendPace::rate(*bytes))),
+                FaultAction::SharedRate(rate) => gate(Gate::Pace(SendPace::shared(rate.clone()))),
                 FaultAction::Dribble { bytes, per } => {
                     gate(Gate::Pace(SendPace::dribble(*bytes, *per)));
                 }
@@ -308,6 +309,7 @@ fn action() -> impl Strategy<Value = FaultAction> {
         3 => Just(FaultAction::DuplicateFrame),
         3 => Just(FaultAction::SwapFrame),
         1 => (1..5000_u64).prop_map(FaultAction::Rate),
+        1 => (1..5000_u64).prop_map(|bytes| FaultAction::SharedRate(SharedRate::new(bytes))),
         1 => (1..9_u64, 1..9_u64).prop_map(|(first, more)| {
             FaultAction::Split { first, every: first + more }
         }),
@@ -376,7 +378,7 @@ proptest! {
         if ends {
             flow.process_end(&mut output);
         }
-        let gates: Vec<(u64, Gate)> = flow.timing.gates.iter().copied().collect();
+        let gates: Vec<(u64, Gate)> = flow.timing.gates.iter().cloned().collect();
         let expected = model(&faults, &stream, ends);
         prop_assert_eq!((output.clone(), gates, flow.take_fired()), expected);
         prop_assert_eq!(flow.output, output.len() as u64);

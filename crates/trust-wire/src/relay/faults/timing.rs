@@ -15,7 +15,7 @@ pub(in crate::relay) const HOLD_DEFAULT: usize = 32 << 20;
 const GATE_LEN: usize = size_of::<(u64, Gate)>();
 
 /// What stands between bytes of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum Gate {
     /// Opens so long after it was reached.
     Stall(Duration),
@@ -32,7 +32,7 @@ pub(in crate::relay) enum Gate {
 
 impl Gate {
     /// Whether nothing comes after it.
-    pub(in crate::relay) const fn is_last(self) -> bool {
+    pub(in crate::relay) const fn is_last(&self) -> bool {
         !matches!(self, Gate::Stall(_) | Gate::Until(_) | Gate::Pace(_))
     }
 }
@@ -42,16 +42,12 @@ impl Gate {
 pub(in crate::relay) struct Timing {
     /// Where the output waits, and for what: positions count its bytes from the start.
     pub(in crate::relay) gates: VecDeque<(u64, Gate)>,
-    paces: Vec<SendPace>,
+    paces: Paces,
     /// Paces are or will be kept.
     is_paced: bool,
     delays: Vec<Delay>,
     /// Until when the last bytes are delayed.
     delayed_until: Timestamp,
-    /// How many bytes the paces let pass now.
-    allowed: u64,
-    /// When they let more pass, if that is none.
-    more_at: Timestamp,
     /// The source has sent FIN.
     pub(in crate::relay) has_ended: bool,
     /// When the direction began.
@@ -62,6 +58,49 @@ pub(in crate::relay) struct Timing {
     /// When what is sent next was due.
     due: Option<Timestamp>,
     hold: Hold,
+}
+
+/// How fast, and in which pieces, the output is sent.
+#[derive(Debug)]
+struct Paces {
+    /// All of them must allow it; one that is shared comes last.
+    all: Vec<SendPace>,
+    /// The receiver takes nothing now.
+    is_blocked: bool,
+    /// How many bytes they let pass now.
+    allowed: u64,
+    /// When they let more pass, if that is none.
+    more_at: Timestamp,
+}
+
+impl Paces {
+    fn begin(&mut self, pace: SendPace) {
+        // A rate that is shared replaces another one: waiting for two would keep others from one of
+        // them.
+        self.all.retain(|other| !(pace.is_shared() && other.is_shared()));
+        self.all.push(pace);
+        self.all.sort_by_key(SendPace::is_shared);
+    }
+
+    /// Asks how many bytes may pass now.
+    fn measure(&mut self, waiting: Unsent, now: Timestamp) {
+        (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
+        for pace in &mut self.all {
+            let mut waiting = waiting;
+            let len = waiting.len;
+            if pace.is_shared() {
+                // What cannot be sent for another reason takes nothing from others.
+                waiting.len = if self.is_blocked { 0 } else { len.min(self.allowed) };
+            }
+            let (allowed, more_at) = pace.allowed(waiting, now);
+            if allowed == 0 && len > 0 {
+                // All of them must allow it, so the last one decides.
+                let known = if self.allowed == 0 { self.more_at } else { Timestamp::default() };
+                self.more_at = more_at.max(known);
+            }
+            self.allowed = self.allowed.min(allowed);
+        }
+    }
 }
 
 /// What may be held.
@@ -97,12 +136,15 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             gates: VecDeque::new(),
-            paces: Vec::new(),
+            paces: Paces {
+                all: Vec::new(),
+                is_blocked: false,
+                allowed: u64::MAX,
+                more_at: Timestamp::NEVER,
+            },
             is_paced: false,
             delays: Vec::new(),
             delayed_until: Timestamp::default(),
-            allowed: u64::MAX,
-            more_at: Timestamp::NEVER,
             has_ended: false,
             began: None,
             received: Timestamp::default(),
@@ -116,7 +158,7 @@ impl Default for Timing {
 impl Timing {
     /// Whether what comes is sent at once.
     pub(in crate::relay) fn is_idle(&self) -> bool {
-        self.gates.is_empty() && self.paces.is_empty() && self.delays.is_empty()
+        self.gates.is_empty() && self.paces.all.is_empty() && self.delays.is_empty()
     }
 
     pub(in crate::relay) fn set_hold(&mut self, limit: usize) {
@@ -216,11 +258,11 @@ impl Timing {
                     self.gates.pop_front();
                 }
                 Gate::Pace(pace) => {
-                    self.paces.push(*pace);
+                    self.paces.begin(pace.clone());
                     self.gates.pop_front();
                 }
                 _ => {
-                    closed = Some(*gate);
+                    closed = Some(gate.clone());
                     break;
                 }
             }
@@ -231,36 +273,30 @@ impl Timing {
 
     /// Asks the paces how many bytes may pass now.
     fn measure(&mut self, sent: u64, held: usize) {
-        (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
         let ahead = self.gates.front().map(|(at, _)| at - sent);
         let len = ahead.map_or(held as u64, |ahead| ahead.min(held as u64));
         let may_grow = ahead.is_none() && !self.has_ended && self.has_room(held);
-        let waiting = Unsent { sent, len, may_grow };
-        let now = self.now;
-        for pace in &mut self.paces {
-            let (allowed, more_at) = pace.allowed(waiting, now);
-            if allowed == 0 && len > 0 {
-                // All of them must allow it, so the last one decides.
-                let known = if self.allowed == 0 { self.more_at } else { Timestamp::default() };
-                self.more_at = more_at.max(known);
-            }
-            self.allowed = self.allowed.min(allowed);
-        }
+        self.paces.measure(Unsent { sent, len, may_grow }, self.now);
+    }
+
+    /// Records whether the receiver takes bytes.
+    pub(in crate::relay) fn note_writable(&mut self, is_writable: bool) {
+        self.paces.is_blocked = !is_writable;
     }
 
     /// How many bytes of the output can be sent now, after so many of them were.
     pub(in crate::relay) fn ahead(&self, sent: u64) -> usize {
         let ahead = self.gates.front().map_or(u64::MAX, |(at, _)| at - sent);
-        usize::try_from(ahead.min(self.allowed)).unwrap_or(usize::MAX)
+        usize::try_from(ahead.min(self.paces.allowed)).unwrap_or(usize::MAX)
     }
 
     /// Records that so many bytes of the output were sent.
     pub(in crate::relay) fn handle_sent(&mut self, count: usize, held: usize) {
         let now = self.now;
-        self.paces.iter_mut().for_each(|pace| pace.handle_sent(count as u64, now));
-        if !self.paces.is_empty() {
+        self.paces.all.iter_mut().for_each(|pace| pace.handle_sent(count as u64, now));
+        if !self.paces.all.is_empty() {
             // Until the time is looked at again.
-            self.allowed = 0;
+            self.paces.allowed = 0;
         }
         self.hold.is_full &= held + self.gates.len() * GATE_LEN >= self.hold.limit;
     }
@@ -271,21 +307,21 @@ impl Timing {
     }
 
     /// The gate that is reached once so many bytes were sent, opened or not.
-    pub(in crate::relay) fn at_gate(&self, sent: u64) -> Option<Gate> {
-        self.gates.front().filter(|(at, _)| *at == sent).map(|(_, gate)| *gate)
+    pub(in crate::relay) fn at_gate(&self, sent: u64) -> Option<&Gate> {
+        self.gates.front().filter(|(at, _)| *at == sent).map(|(_, gate)| gate)
     }
 
     /// Whether a time must come before more is sent, after so many bytes.
     pub(in crate::relay) fn is_waiting(&self, sent: u64, held: usize) -> bool {
         matches!(self.at_gate(sent), Some(Gate::Stall(_) | Gate::Until(_)))
-            || held > 0 && self.allowed == 0 && !self.paces.is_empty()
+            || held > 0 && self.paces.allowed == 0 && !self.paces.all.is_empty()
     }
 
     /// When that time comes.
     pub(in crate::relay) fn deadline(&self, sent: u64) -> Timestamp {
         match self.at_gate(sent) {
-            Some(Gate::Until(time)) => time,
-            _ => self.more_at,
+            Some(Gate::Until(time)) => *time,
+            _ => self.paces.more_at,
         }
     }
 
@@ -310,7 +346,7 @@ impl Timing {
         if !self.delays.is_empty() {
             return self.hold.limit;
         }
-        let room = self.paces.iter().map(SendPace::room).max().unwrap_or(0);
+        let room = self.paces.all.iter().map(SendPace::room).max().unwrap_or(0);
         usize::try_from(room).unwrap_or(usize::MAX).min(self.hold.limit)
     }
 }

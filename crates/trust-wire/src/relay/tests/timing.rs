@@ -141,6 +141,135 @@ fn a_pause_earns_no_more_than_a_quantum() {
     assert_eq!(scene.kernel(Upstream).sent.len(), 128);
 }
 
+/// When connections that share a rate sent something: the time, which one, and how much. A round
+/// gives each of those a turn whose deadline has come, after so many more microseconds at most.
+fn share(scenes: &mut [Scene], late: u64, time: Duration) -> Vec<(Duration, usize, u64)> {
+    let (mut sends, mut seen) = (vec![], vec![0; scenes.len()]);
+    let (mut now, mut number) = (Timestamp::default(), 0);
+    while now.since(Timestamp::default()) < time {
+        for (index, scene) in scenes.iter_mut().enumerate() {
+            if number > 0 && scene.relay.poll_deadline() > now {
+                continue;
+            }
+            scene.now = now;
+            while scene.kernel(Client).incoming.len() < 8 {
+                scene.kernel(Client).incoming.push_back(Ok(&BYTES));
+            }
+            scene.receive(Client, []);
+            let total = scene.kernel(Upstream).sent.len() as u64;
+            if total > seen[index] {
+                sends.push((now.since(Timestamp::default()), index, total - seen[index]));
+                seen[index] = total;
+            }
+        }
+        number += 1;
+        let lateness = Duration::from_micros(draw(5, number) % (late + 1));
+        let deadlines = scenes.iter().map(|scene| scene.relay.poll_deadline());
+        now = deadlines.min().expect("one of them") + lateness;
+    }
+    sends
+}
+
+/// So many connections that share that rate.
+fn sharing(count: usize, rate: u64) -> Vec<Scene> {
+    let rate = SharedRate::new(rate);
+    (0..count).map(|_| paced(FaultAction::SharedRate(rate.clone()), 0)).collect()
+}
+
+#[test]
+fn a_rate_that_is_shared_is_kept_by_all_together_and_each_gets_its_part() {
+    let cases =
+        [(1, 64_000, 0), (2, 64_000, 400), (10, 64_000, 0), (10, 256_000, 450), (3, 1000, 300)];
+    for (count, rate, late) in cases {
+        let sends = share(&mut sharing(count, rate), late, milliseconds(2000));
+        let total: u64 = sends.iter().map(|(.., bytes)| bytes).sum();
+        assert!(total * 100 >= rate * 2 * 98, "{count}: {total} of {} at {rate}", rate * 2);
+        for index in 0..count {
+            let own: u64 = sends.iter().filter(|it| it.1 == index).map(|(.., bytes)| bytes).sum();
+            let part = total / count as u64;
+            assert!((part * 9 / 10..=part * 11 / 10 + 1).contains(&own), "{own} of {part}");
+        }
+        let quantum = (rate / 1000).max(1);
+        for window in [milliseconds(5), milliseconds(1000)] {
+            for (from, (began, ..)) in sends.iter().enumerate() {
+                let inside = sends[from..].iter().take_while(|(at, ..)| *at < *began + window);
+                let bytes: u64 = inside.map(|(.., bytes)| bytes).sum();
+                let most = rate * window.as_millis() as u64 / 1000 + quantum;
+                assert!(bytes <= most, "{count}: {bytes} in {window:?} at {rate}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stall_of_the_program_earns_no_more_than_a_quantum_whoever_shares_the_rate() {
+    let mut scenes = sharing(10, 64_000);
+    share(&mut scenes, 0, milliseconds(100));
+    let before: usize = scenes.iter().map(|scene| scene.kernels[1].sent.len()).sum();
+    for scene in &mut scenes {
+        scene.now = Timestamp::default() + milliseconds(5000);
+        scene.receive(Client, []);
+    }
+    let after: usize = scenes.iter().map(|scene| scene.kernels[1].sent.len()).sum();
+    assert!((1..=64).contains(&(after - before)), "{} at once", after - before);
+}
+
+#[test]
+fn a_stream_that_cannot_be_sent_leaves_its_part_of_a_shared_rate_to_others() {
+    let rate = FaultAction::SharedRate(SharedRate::new(64_000));
+    let dribble = FaultAction::Dribble { bytes: 1, per: milliseconds(10_000) };
+    // One receiver takes nothing, and another rule keeps back what is for the second one.
+    let rules =
+        [(0, vec![rate.clone()]), (1000, vec![rate.clone(), dribble]), (64_100, vec![rate])];
+    let mut scenes = rules.map(|(room, actions)| {
+        let mut scene = Scene::new();
+        (scene.kernel(Upstream).room, scene.kernel(Client).room) = (room, usize::MAX);
+        arm(&mut scene, actions);
+        scene
+    });
+    for step in 1..=1000 {
+        let now = Timestamp::default() + milliseconds(step);
+        for scene in &mut scenes {
+            scene.kernel(Client).incoming.resize(8, Ok(&BYTES[..]));
+            scene.wait(now.since(scene.now));
+            // What comes from the other side gives it a turn.
+            scene.receive(Upstream, [Ok(b"answer")]);
+            scene.receive(Client, []);
+        }
+    }
+    let sent = scenes[2].kernel(Upstream).sent.len();
+    assert!((63_000..=64_064).contains(&sent), "{sent} in a second");
+}
+
+#[test]
+fn short_messages_cost_no_more_of_a_shared_rate_than_they_are_long() {
+    let mut scene = sharing(1, 64_000).remove(0);
+    for _ in 0..1000 {
+        scene.receive(Client, [Ok(&BYTES[..10])]);
+        scene.wait(Duration::from_micros(200));
+    }
+    scene.wait(milliseconds(1));
+    assert_eq!(scene.kernel(Upstream).sent.len(), 10_000);
+}
+
+#[test]
+fn a_shared_rate_that_begins_later_replaces_the_first() {
+    let mut scene = Scene::new();
+    scene.kernel(Upstream).room = usize::MAX;
+    let rates = [1000, 64_000].map(|rate| FaultAction::SharedRate(SharedRate::new(rate)));
+    arm(&mut scene, rates.to_vec());
+    share(core::slice::from_mut(&mut scene), 0, milliseconds(1000));
+    assert!((63_000..=64_064).contains(&scene.kernel(Upstream).sent.len()));
+}
+
+/// Has these hold from the start for what goes to the upstream.
+fn arm(scene: &mut Scene, actions: Vec<FaultAction>) {
+    let numbered = actions.into_iter().enumerate();
+    let place = FaultPlace::Byte(0);
+    let faults = numbered.map(|(rule, action)| RelayFault { rule, place: place.clone(), action });
+    scene.relay.arm(Upstream, faults.collect(), None);
+}
+
 #[test]
 fn a_dribble_sends_so_many_bytes_so_often() {
     let mut scene = paced(FaultAction::Dribble { bytes: 30, per: milliseconds(100) }, 1);

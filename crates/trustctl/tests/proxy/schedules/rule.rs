@@ -44,6 +44,7 @@ fn action_text(action: &FaultAction) -> String {
         FaultAction::Flip { .. }
         | FaultAction::Delay { .. }
         | FaultAction::Rate(_)
+        | FaultAction::SharedRate(_)
         | FaultAction::Dribble { .. }
         | FaultAction::Split { .. }
         | FaultAction::Merge { .. } => unreachable!("no schedule has such actions"),
