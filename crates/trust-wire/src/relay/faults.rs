@@ -300,6 +300,8 @@ impl FaultFlow {
         for index in 0..self.places.at_starts.len() {
             let (place, rule, action) = &self.places.at_starts[index];
             let is_here = match place {
+                // A preface is no frame.
+                _ if number == 0 => false,
                 FaultPlace::EveryFrames(step) => number.is_multiple_of((*step).max(1)),
                 FaultPlace::RandomFrames(chance) => chance.hits(number),
                 _ => false,

@@ -438,6 +438,19 @@ fn lines_are_frames_that_end_with_a_newline() {
 }
 
 #[test]
+fn a_preface_is_no_frame_also_for_rules_about_many_frames() {
+    let every = RelayFault {
+        rule: 0,
+        place: FaultPlace::EveryFrames(2),
+        action: FaultAction::Insert((*b"!").into()),
+    };
+    let format = FrameFormat::Opened(FrameOpening::Preface(b"PRI"), LengthFormat::U32_BE);
+    let (mut flow, mut output) = (FaultFlow::new(vec![every], Some(format)), vec![]);
+    flow.process(b"PRI\0\0\0\x01a\0\0\0\x01b", &mut output);
+    assert_eq!(output, b"PRI\0\0\0\x01a!\0\0\0\x01b");
+}
+
+#[test]
 fn the_end_of_the_last_frame_is_a_place_also_if_none_follows() {
     let end = FaultPlace::Frame { number: 1, part: FramePart::End };
     let next = FaultPlace::Frame { number: 2, part: FramePart::Byte(0) };
