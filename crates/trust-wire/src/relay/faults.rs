@@ -256,6 +256,8 @@ impl FaultFlow {
             self.follow_frames(now, &mut Vec::new());
             rest = later;
         }
+        // Nothing happens at places that are only followed.
+        while self.places.armed.pop_if(|armed| armed.at <= self.position).is_some() {}
     }
 
     /// Goes on by bytes that come before the next event of the frames at most. What was kept until

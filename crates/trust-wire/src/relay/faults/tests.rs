@@ -451,6 +451,15 @@ fn a_preface_is_no_frame_also_for_rules_about_many_frames() {
 }
 
 #[test]
+fn frames_that_are_only_followed_leave_nothing_to_remember() {
+    let place = FaultPlace::EveryFrames(1);
+    let every = RelayFault { rule: 0, place, action: FaultAction::Insert((*b"!").into()) };
+    let mut flow = FaultFlow::new(vec![every], Some(FrameFormat::Line));
+    (0..100).for_each(|_| flow.follow(b"line\n"));
+    assert_eq!(flow.places.armed.len(), 0);
+}
+
+#[test]
 fn the_end_of_the_last_frame_is_a_place_also_if_none_follows() {
     let end = FaultPlace::Frame { number: 1, part: FramePart::End };
     let next = FaultPlace::Frame { number: 2, part: FramePart::Byte(0) };
