@@ -62,15 +62,15 @@ const DESCRIPTORS_PER_CLIENT: u64 = 2;
 const RULE_HELP: &str = "\
 A fault, and where it happens: 'rst @ byte 1000 down'; may be repeated
 
-[conn WHICH:] ACTION [@ PLACE] [up|down]. WHICH is N, N..M, every N, P% or from
-ADDRESS/BITS. ACTION is rst [client|server|both], fin early, close, stall TIME,
-hold, black-hole, swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set
-BYTES, insert BYTES, length =|+|- N, dup frame, swap frame, truncate N, delay
-TIME [±TIME], rate N kB/s [shared], dribble N per TIME, split N every N, merge N
-within TIME, window N, accept-rst, accept-silent, connect-delay TIME, refuse or
-ignore [for TIME]. PLACE is byte N, frame N [byte M | payload | end | -M], match
-BYTES, eof, every N bytes|frames, random P% per frame|KiB, time TIME, idle TIME
-or connect. docs/PROXY.md explains them.";
+[conn WHICH:] ACTION [@ PLACE] [N times] [until PLACE] [up|down]. WHICH is N,
+N..M, every N, P% or from ADDRESS/BITS. ACTION is rst [client|server|both], fin
+early, close, stall TIME, hold, black-hole, swallow fin, drop N bytes|frames,
+flip N bits, xor 0xHEX, set BYTES, insert BYTES, length =|+|- N, dup frame, swap
+frame, truncate N, delay TIME [±TIME], rate N kB/s [shared], dribble N per TIME,
+split N every N, merge N within TIME, window N, accept-rst, accept-silent,
+connect-delay TIME, refuse or ignore [for TIME]. PLACE is byte N, frame N [byte
+M | payload | end | -M], match BYTES, eof, every N bytes|frames, random P% per
+frame|KiB, time TIME, idle TIME or connect. docs/PROXY.md explains them.";
 
 /// The command.
 pub const ENTRY: Entry = Entry {

@@ -432,12 +432,13 @@ impl<'a> RelayLoop<'a> {
             let RelayStage::Relaying(Relayed { relay, .. }) = &mut client.stage else { return };
             let (fired, lost) = (relay.take_fired(receiver), relay.take_lost(receiver));
             let is_full = relay.take_full(receiver);
+            let most_at_once = relay.receive_limit(receiver.other()) as u64;
             let client = &self.clients.table[key];
             let (name, direction) = (client.name(), Direction::towards(receiver));
             let elapsed = self.now.since(client.began);
             for fired in fired {
-                if let RuleAction::Window(bytes) = self.faults.rules.rule(fired.rule).action {
-                    client.bound_receive_buffer(receiver.other(), bytes);
+                if let RuleAction::Window(_) = self.faults.rules.rule(fired.rule).action {
+                    client.bound_receive_buffer(receiver.other(), most_at_once);
                 }
                 self.faults.note(fired.rule, client, Some((direction, fired)), elapsed);
             }

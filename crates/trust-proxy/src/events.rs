@@ -192,8 +192,8 @@ impl ProxyEvents {
             .write();
     }
 
-    /// A rule has happened to a client: at a place of a direction, or at accept. `explicit` is the
-    /// rule that does the same without randomness.
+    /// A rule has happened to a client: at a place of a direction, or at accept; or what it had begun
+    /// has ended at a place. `explicit` is the rule that does the same without randomness.
     pub(crate) fn write_fault(
         &self,
         client: &ClientName,
@@ -201,7 +201,9 @@ impl ProxyEvents {
         explicit: Option<&str>,
         place: Option<(Direction, FiredFault)>,
     ) {
-        let event = self.client_event(Level::Warn, "fault", client).field("rule", rule);
+        let is_lifted = place.is_some_and(|(_, fired)| fired.is_lifted);
+        let name = if is_lifted { "fault_lifted" } else { "fault" };
+        let event = self.client_event(Level::Warn, name, client).field("rule", rule);
         let event = match explicit {
             Some(explicit) => event.field("explicit", explicit),
             None => event,

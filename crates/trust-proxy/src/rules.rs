@@ -32,6 +32,10 @@ pub struct Rule {
     pub action: RuleAction,
     /// Where.
     pub place: RulePlace,
+    /// At how many of these places, the first ones; `None`: at all, or at the one that there is.
+    pub times: Option<u64>,
+    /// Where it ends, in the same direction.
+    pub until: Option<RulePlace>,
     /// `None`: in both directions.
     pub direction: Option<Direction>,
 }
@@ -212,6 +216,14 @@ impl RuleAction {
         )
     }
 
+    /// Whether it begins something that can end.
+    const fn can_end(&self) -> bool {
+        match self {
+            RuleAction::Drop(_) | RuleAction::DropFrames(_) | RuleAction::TruncateFrame(_) => true,
+            action => action.may_hold_from_the_start(),
+        }
+    }
+
     /// Whether it is for clients that have only just connected.
     const fn is_at_connect(&self) -> bool {
         matches!(
@@ -239,6 +251,11 @@ impl RuleAction {
 }
 
 impl RulePlace {
+    /// Whether it comes once unless it is said how often, and can come again.
+    const fn may_be_repeated(&self) -> bool {
+        self.is_repeated() || matches!(self, RulePlace::Match(_))
+    }
+
     /// Whether there can be many of them.
     const fn is_repeated(&self) -> bool {
         matches!(
@@ -263,6 +280,24 @@ impl RulePlace {
     /// Whether it is in a frame.
     pub const fn is_in_frame(&self) -> bool {
         self.begins_frame() || matches!(self, RulePlace::Frame(..))
+    }
+
+    /// The place in a stream, for choices that depend on the seed; `None`: it is in none.
+    fn of_stream(&self, seed: u64) -> Option<FaultPlace> {
+        let chance = |per_million: u32| Chance { per_million, seed };
+        Some(match self {
+            RulePlace::Connect => return None,
+            RulePlace::Byte(at) => FaultPlace::Byte(*at),
+            RulePlace::Match(bytes) => FaultPlace::Match(bytes.as_slice().into()),
+            RulePlace::Frame(number, part) => FaultPlace::Frame { number: *number, part: *part },
+            RulePlace::Eof => FaultPlace::End,
+            RulePlace::EveryBytes(step) => FaultPlace::EveryBytes(*step),
+            RulePlace::EveryFrames(step) => FaultPlace::EveryFrames(*step),
+            RulePlace::RandomBytes(share) => FaultPlace::RandomBytes(chance(*share)),
+            RulePlace::RandomFrames(share) => FaultPlace::RandomFrames(chance(*share)),
+            RulePlace::Time(time) => FaultPlace::Time(*time),
+            RulePlace::Idle(time) => FaultPlace::Idle(*time),
+        })
     }
 }
 
@@ -301,6 +336,11 @@ fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 }
 
 impl Rule {
+    /// Whether it can happen more than once in a direction.
+    const fn is_repeated(&self) -> bool {
+        self.place.is_repeated() || self.times.is_some()
+    }
+
     /// Whether it sends RST to a side that may have a unix socket, which has none.
     pub const fn resets(&self) -> bool {
         matches!(
@@ -316,9 +356,14 @@ impl Rule {
             || matches!(self.action, RuleAction::Flip(_))
     }
 
-    /// Whether it happens at a time, and so not at the same place in every run.
+    /// Whether it happens or ends at a time, and so not at the same place in every run.
     pub(crate) fn is_timed(&self) -> bool {
-        matches!(self.place, RulePlace::Time(_) | RulePlace::Idle(_))
+        self.places().any(|place| matches!(place, RulePlace::Time(_) | RulePlace::Idle(_)))
+    }
+
+    /// Where it happens, and where it ends.
+    fn places(&self) -> impl Iterator<Item = &RulePlace> {
+        [&self.place].into_iter().chain(&self.until)
     }
 
     /// What it did to a connection there, where its choices depend on the seed.
@@ -331,9 +376,11 @@ impl Rule {
             (RulePlace::RandomFrames(_) | RulePlace::EveryFrames(_), Some((number, _))) => {
                 RulePlace::Frame(number, FramePart::Byte(0))
             }
-            (RulePlace::RandomBytes(_) | RulePlace::EveryBytes(_), _) => RulePlace::Byte(position),
+            (place, _) if place.is_repeated() || self.times.is_some() => RulePlace::Byte(position),
             (place, _) => place.clone(),
         };
+        rule.times = None;
+        rule.until = rule.until.filter(|_| self.action.can_end());
         if let RuleAction::Flip(bits) = self.action {
             let seed = draw(seed, direction as u64);
             rule.action = RuleAction::Xor(vec![flip_mask(bits, seed, position)]);
@@ -349,12 +396,13 @@ impl Rule {
     /// What it needs to know about the frames of a direction that this format does not say, in
     /// words.
     pub fn lacks(&self, format: Option<&FrameFormat>) -> Option<&'static str> {
-        if !self.place.is_in_frame() {
+        if !self.places().any(RulePlace::is_in_frame) {
             return None;
         }
         let Some(format) = format else { return Some("frames") };
-        let needs_header =
-            matches!(self.place, RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)));
+        let needs_header = self.places().any(|place| {
+            matches!(place, RulePlace::Frame(_, FramePart::Payload | FramePart::BeforeEnd(_)))
+        });
         let is_length = matches!(self.action, RuleAction::SetLength(_) | RuleAction::AddLength(_));
         if needs_header && !format.has_header() {
             Some("a length field")
@@ -365,38 +413,41 @@ impl Rule {
         }
     }
 
-    /// What it does to a direction of a connection that it is for, as the rule of this number.
-    /// Choices depend on the seed, the connection, the direction, the rule and the place alone.
-    fn fault(
+    /// What it does to a direction of a connection that it is for, as the rule of this number, and
+    /// where that ends. Choices depend on the seed, the connection, the direction, the rule and the
+    /// place alone.
+    fn faults(
         &self,
         rule: usize,
         direction: Direction,
         seed: u64,
         shared: Option<&SharedRate>,
-    ) -> Option<RelayFault> {
+    ) -> impl Iterator<Item = RelayFault> {
         let seed = draw(seed, direction as u64);
-        let chance = |per_million: u32| Chance { per_million, seed };
-        let place = match &self.place {
-            RulePlace::Connect => return None,
-            RulePlace::Byte(at) => FaultPlace::Byte(*at),
-            RulePlace::Match(bytes) => FaultPlace::Match(bytes.as_slice().into()),
-            RulePlace::Frame(number, part) => FaultPlace::Frame { number: *number, part: *part },
-            RulePlace::Eof => FaultPlace::End,
-            RulePlace::EveryBytes(step) => FaultPlace::EveryBytes(*step),
-            RulePlace::EveryFrames(step) => FaultPlace::EveryFrames(*step),
-            RulePlace::RandomBytes(share) => FaultPlace::RandomBytes(chance(*share)),
-            RulePlace::RandomFrames(share) => FaultPlace::RandomFrames(chance(*share)),
-            RulePlace::Time(time) => FaultPlace::Time(*time),
-            RulePlace::Idle(time) => FaultPlace::Idle(*time),
-        };
+        let place = self.place.of_stream(seed).map(|place| match self.times {
+            Some(times) => FaultPlace::First { times, of: Box::new(place) },
+            None => place,
+        });
+        let fault = place.zip(self.fault_action(seed, shared));
+        let until = self.until.as_ref().and_then(|place| place.of_stream(seed));
+        let lift = until.map(|place| (place, FaultAction::Lift));
+        let all = fault.into_iter().chain(lift);
+        all.map(move |(place, action)| RelayFault { rule, place, action })
+    }
+
+    /// What it does to a stream; `None`: it is not for streams.
+    fn fault_action(&self, seed: u64, shared: Option<&SharedRate>) -> Option<FaultAction> {
         let boxed = |bytes: &[u8]| bytes.into();
-        let action = match &self.action {
+        Some(match &self.action {
             RuleAction::Reset => FaultAction::Reset,
             RuleAction::ResetSides(sides) => FaultAction::ResetSides(*sides),
             RuleAction::FinEarly => FaultAction::Finish,
             RuleAction::Close => FaultAction::Close,
             RuleAction::Stall(time) => FaultAction::Stall(*time),
-            RuleAction::Hold => FaultAction::Hold,
+            RuleAction::Hold => match self.until {
+                Some(RulePlace::Time(time)) => FaultAction::HoldUntil(time),
+                _ => FaultAction::Hold,
+            },
             RuleAction::BlackHole => FaultAction::BlackHole,
             RuleAction::Drop(count) => FaultAction::Drop(*count),
             RuleAction::DropFrames(count) => FaultAction::DropFrames(*count),
@@ -426,8 +477,7 @@ impl Rule {
             | RuleAction::ConnectDelay(_)
             | RuleAction::Refuse(_)
             | RuleAction::Ignore(_) => return None,
-        };
-        Some(RelayFault { rule, place, action })
+        })
     }
 }
 
@@ -543,9 +593,9 @@ impl Rules {
     /// What happens to a direction of a connection.
     pub fn faults(&self, who: Who, direction: Direction) -> Vec<RelayFault> {
         let rules = self.of(who).filter(|(_, rule, _)| rule.is_for(direction));
-        let faults = rules.filter_map(|(number, rule, seed)| {
+        let faults = rules.flat_map(|(number, rule, seed)| {
             let shared = self.shared.get(&(self.numbers[number], direction));
-            rule.fault(number, direction, seed, shared)
+            rule.faults(number, direction, seed, shared)
         });
         faults.collect()
     }

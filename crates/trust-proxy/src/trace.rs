@@ -39,6 +39,8 @@ pub(crate) enum TraceLine {
     Connect { conn: u64, elapsed_us: u64, peer: String, upstream: String },
     /// A rule has happened.
     Fault(Box<TracedFault>),
+    /// What a rule had begun has ended, where that rule says so.
+    Lifted(Box<TracedFault>),
     /// What waited for a time was sent so long after that had come.
     Late { conn: u64, direction: String, sent: u64, late_ns: u64 },
     /// A connection is over.
@@ -84,6 +86,9 @@ pub(crate) struct TracedPlace {
     pub(crate) frame: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) frame_byte: Option<u64>,
+    /// What it had begun has ended there.
+    #[serde(skip)]
+    pub(crate) is_lifted: bool,
     /// What each side had then.
     pub(crate) client: SideSum,
     pub(crate) upstream: SideSum,

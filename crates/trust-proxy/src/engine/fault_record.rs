@@ -26,8 +26,8 @@ impl FaultRecord<'_> {
         self.trace_fault(index, rule, None, elapsed, None);
     }
 
-    /// Records that a rule has happened to a client, so long after it was accepted: when it was
-    /// accepted, or at a place.
+    /// Records that a rule has happened to a client, or what it had begun has ended, so long after
+    /// the client was accepted: when it was accepted, or at a place.
     pub(super) fn note(
         &mut self,
         index: usize,
@@ -35,8 +35,12 @@ impl FaultRecord<'_> {
         at: Option<(Direction, FiredFault)>,
         elapsed: Duration,
     ) {
-        let rule = self.rules.note_fired(index);
-        let explicit = self.rules.explicit(index, client.id, at).map(|rule| rule.to_string());
+        let is_lifted = at.is_some_and(|(_, fired)| fired.is_lifted);
+        let (rule, explicit) = match is_lifted {
+            true => (self.rules.rule(index).to_string(), None),
+            false => (self.rules.note_fired(index), self.rules.explicit(index, client.id, at)),
+        };
+        let explicit = explicit.map(|rule| rule.to_string());
         self.events.write_fault(&client.name(), &rule, explicit.as_deref(), at);
         if self.trace.is_none() {
             return;
@@ -49,6 +53,7 @@ impl FaultRecord<'_> {
             byte: at.map(|(_, fired)| fired.position),
             frame: frame.map(|(number, _)| number),
             frame_byte: frame.map(|(_, byte)| byte),
+            is_lifted,
             client: client_sum,
             upstream,
         };
@@ -68,7 +73,9 @@ impl FaultRecord<'_> {
         let timed = self.rules.rule(index).is_timed();
         let elapsed_us = microseconds(elapsed);
         let fault = TracedFault { number, rule, explicit, timed, elapsed_us, at };
-        trace.write(&TraceLine::Fault(Box::new(fault)));
+        let is_lifted = fault.at.as_ref().is_some_and(|at| at.is_lifted);
+        let line = if is_lifted { TraceLine::Lifted } else { TraceLine::Fault };
+        trace.write(&line(Box::new(fault)));
     }
 
     /// Records that the upstream of a client is there.

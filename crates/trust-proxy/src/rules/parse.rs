@@ -19,6 +19,7 @@ const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, h
                        accept-silent, connect-delay TIME, refuse or ignore";
 const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
                       random P% per frame|KiB, time TIME, idle TIME or connect";
+const UNTIL: &str = "byte N, frame N, match BYTES, time TIME or idle TIME";
 const PARTS: &str = "byte N, payload, end, -N or nothing";
 const SELECTORS: &str = "N, N..M, every N, P%, from ADDRESS/BITS or *";
 
@@ -41,17 +42,13 @@ impl Rule {
                         counted; accept-rst can be used instead";
             return Err(scanner.expected_at(start, what));
         }
-        let place = place(&mut scanner, &action)?;
+        let place = start_place(&mut scanner, &action)?;
         if place == RulePlace::Connect && !action.is_at_connect() {
             let what = "accept-rst, accept-silent or connect-delay, which happen at connect";
             return Err(scanner.expected_at(action_at, what));
         }
         if action.is_of_a_frame() && !place.begins_frame() {
             let what = "another action here: this one needs a frame, as @ frame N";
-            return Err(scanner.expected_at(action_at, what));
-        }
-        if action.is_of_timing() && place.is_repeated() {
-            let what = "another action here: this one holds from one place on";
             return Err(scanner.expected_at(action_at, what));
         }
         if matches!(action, RuleAction::DropFrames(_)) && !place.is_in_frame() {
@@ -63,27 +60,72 @@ impl Rule {
         {
             *time = Some(scanner.positive_time()?);
         }
-        let has_direction = !action.is_at_connect() && !action.is_of_listener();
-        let direction = match scanner.peek() {
-            "up" if has_direction => Some(Direction::Up),
-            "down" if has_direction => Some(Direction::Down),
-            _ => None,
-        };
-        if direction.is_some() {
-            scanner.take();
+        let is_of_stream = !action.is_at_connect() && !action.is_of_listener();
+        let (times, until, direction) = (None, None, None);
+        let mut rule = Rule { connections, action, place, times, until, direction };
+        let mut expected = vec![];
+        if is_of_stream {
+            expected = rule.read_rest(&mut scanner)?;
+        } else if let RuleAction::Refuse(None) | RuleAction::Ignore(None) = &rule.action {
+            expected.push("for TIME");
+        }
+        if rule.action.is_of_timing() && rule.is_repeated() {
+            let what = "another action here: this one holds from one place on";
+            return Err(scanner.expected_at(action_at, what));
         }
         scanner.skip_blanks();
         if !scanner.rest().is_empty() {
-            let what = match &action {
-                RuleAction::Refuse(None) | RuleAction::Ignore(None) => {
-                    "for TIME or the end of the rule"
-                }
-                _ if has_direction && direction.is_none() => "up, down or the end of the rule",
-                _ => "the end of the rule",
+            let more: String = expected.iter().map(|what| format!("{what}, ")).collect();
+            let what = match more.strip_suffix(", ") {
+                None => "the end of the rule".to_owned(),
+                Some(more) => format!("{more} or the end of the rule"),
             };
             return Err(scanner.expected(what));
         }
-        Ok(Rule { connections, action, place, direction })
+        Ok(rule)
+    }
+
+    /// Reads how often it happens, where it ends and in which direction, in any order; returns what
+    /// of that could still follow.
+    fn read_rest(&mut self, scanner: &mut Scanner<'_>) -> Result<Vec<&'static str>, RuleError> {
+        let can_repeat = self.place.may_be_repeated();
+        let can_end = can_repeat || self.action.can_end();
+        let mut times = None;
+        loop {
+            let word = scanner.peek();
+            let at = scanner.at;
+            let direction =
+                [Direction::Up, Direction::Down].into_iter().find(|it| it.word() == word);
+            if direction.is_some() && self.direction.is_none() {
+                scanner.take();
+                self.direction = direction;
+            } else if scanner.is_at_times() && times.is_none() {
+                times = Some(scanner.number(1, "how many times, from 1")?);
+                scanner.require_plural("time")?;
+                if !can_repeat {
+                    let what = "no number of times here: this place comes once";
+                    return Err(scanner.expected_at(at, what));
+                }
+            } else if word == "until" && self.until.is_none() {
+                scanner.take();
+                if !can_end {
+                    let what = "no until here: what this rule does is over at once";
+                    return Err(scanner.expected_at(at, what));
+                }
+                self.until = Some(end_place(scanner, &self.action)?);
+            } else {
+                break;
+            }
+        }
+        // Of a match that is no more than without.
+        self.times = times.filter(|times| self.place.is_repeated() || *times > 1);
+        let expected = [
+            ("N times", can_repeat && times.is_none()),
+            ("until PLACE", can_end && self.until.is_none()),
+            ("up", self.direction.is_none()),
+            ("down", self.direction.is_none()),
+        ];
+        Ok(expected.into_iter().filter(|(_, can_follow)| *can_follow).map(|(it, _)| it).collect())
     }
 }
 
@@ -272,7 +314,8 @@ fn length(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
     }
 }
 
-fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, RuleError> {
+/// Where it happens, or begins.
+fn start_place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, RuleError> {
     let zero = RulePlace::Time(std::time::Duration::ZERO);
     if !scanner.take_character('@') {
         return match action {
@@ -284,16 +327,32 @@ fn place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, Ru
         };
     }
     match scanner.peek() {
-        "time" if action.is_of_listener() => {
-            scanner.take();
-            scanner.time().map(RulePlace::Time)
-        }
+        "time" if action.is_of_listener() => place(scanner),
         _ if action.is_of_listener() => Err(scanner.expected("time TIME")),
         "connect" => {
             scanner.take();
             Ok(RulePlace::Connect)
         }
         _ if action.is_at_connect() => Err(scanner.expected("connect")),
+        _ => place(scanner),
+    }
+}
+
+/// Where it ends.
+fn end_place(scanner: &mut Scanner<'_>, action: &RuleAction) -> Result<RulePlace, RuleError> {
+    match scanner.peek() {
+        "time" => place(scanner),
+        _ if *action == RuleAction::Hold => {
+            let what = "time TIME: after a hold nothing is received, so no other place comes";
+            Err(scanner.expected(what))
+        }
+        "byte" | "frame" | "match" | "idle" => place(scanner),
+        _ => Err(scanner.expected(format!("a place where it ends: {UNTIL}"))),
+    }
+}
+
+fn place(scanner: &mut Scanner<'_>) -> Result<RulePlace, RuleError> {
+    match scanner.peek() {
         "byte" => {
             scanner.take();
             scanner.number(0, "how many bytes come before it, from 0").map(RulePlace::Byte)
@@ -378,7 +437,8 @@ fn part(scanner: &mut Scanner<'_>) -> Result<FramePart, RuleError> {
             scanner.take_character('-');
             scanner.number(1, "how many of the last bytes").map(FramePart::BeforeEnd)
         }
-        "" | "up" | "down" => Ok(FramePart::Byte(0)),
+        "" | "up" | "down" | "until" => Ok(FramePart::Byte(0)),
+        _ if scanner.is_at_times() => Ok(FramePart::Byte(0)),
         _ => Err(scanner.expected(format!("a part of the frame: {PARTS}"))),
     }
 }

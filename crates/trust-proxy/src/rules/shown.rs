@@ -22,37 +22,51 @@ impl fmt::Display for Rule {
             RulePlace::Byte(0) if self.action.may_hold_from_the_start() => {}
             RulePlace::Time(Duration::ZERO) if self.action.is_of_listener() => {}
             RulePlace::Connect if matches!(self.action, RuleAction::ConnectDelay(_)) => {}
-            RulePlace::Connect => f.write_str(" @ connect")?,
-            RulePlace::Byte(at) => write!(f, " @ byte {at}")?,
-            RulePlace::Match(bytes) => write!(f, " @ match {}", ShownBytes(bytes))?,
-            RulePlace::Frame(number, part) => {
-                write!(f, " @ frame {number}")?;
-                match part {
-                    FramePart::Byte(0) => {}
-                    FramePart::Byte(at) => write!(f, " byte {at}")?,
-                    FramePart::Payload => f.write_str(" payload")?,
-                    FramePart::BeforeEnd(count) => write!(f, " -{count}")?,
-                    FramePart::End => f.write_str(" end")?,
-                }
-            }
-            RulePlace::Eof => f.write_str(" @ eof")?,
-            RulePlace::EveryBytes(1) => f.write_str(" @ every 1 byte")?,
-            RulePlace::EveryBytes(step) => write!(f, " @ every {step} bytes")?,
-            RulePlace::EveryFrames(1) => f.write_str(" @ every 1 frame")?,
-            RulePlace::EveryFrames(step) => write!(f, " @ every {step} frames")?,
-            RulePlace::RandomBytes(share) => write!(f, " @ random {} per KiB", ShownShare(*share))?,
-            RulePlace::RandomFrames(share) => {
-                write!(f, " @ random {} per frame", ShownShare(*share))?;
-            }
-            RulePlace::Time(time) => write!(f, " @ time {}", ShownTime(*time))?,
-            RulePlace::Idle(time) => write!(f, " @ idle {}", ShownTime(*time))?,
+            place => write!(f, " @ {place}")?,
         }
         if let RuleAction::Refuse(Some(time)) | RuleAction::Ignore(Some(time)) = &self.action {
             write!(f, " for {}", ShownTime(*time))?;
         }
+        match self.times {
+            None => {}
+            Some(1) => f.write_str(" 1 time")?,
+            Some(times) => write!(f, " {times} times")?,
+        }
+        if let Some(place) = &self.until {
+            write!(f, " until {place}")?;
+        }
         match self.direction {
             None => Ok(()),
             Some(direction) => write!(f, " {}", direction.word()),
+        }
+    }
+}
+
+impl fmt::Display for RulePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RulePlace::Connect => f.write_str("connect"),
+            RulePlace::Byte(at) => write!(f, "byte {at}"),
+            RulePlace::Match(bytes) => write!(f, "match {}", ShownBytes(bytes)),
+            RulePlace::Frame(number, part) => {
+                write!(f, "frame {number}")?;
+                match part {
+                    FramePart::Byte(0) => Ok(()),
+                    FramePart::Byte(at) => write!(f, " byte {at}"),
+                    FramePart::Payload => f.write_str(" payload"),
+                    FramePart::BeforeEnd(count) => write!(f, " -{count}"),
+                    FramePart::End => f.write_str(" end"),
+                }
+            }
+            RulePlace::Eof => f.write_str("eof"),
+            RulePlace::EveryBytes(1) => f.write_str("every 1 byte"),
+            RulePlace::EveryBytes(step) => write!(f, "every {step} bytes"),
+            RulePlace::EveryFrames(1) => f.write_str("every 1 frame"),
+            RulePlace::EveryFrames(step) => write!(f, "every {step} frames"),
+            RulePlace::RandomBytes(share) => write!(f, "random {} per KiB", ShownShare(*share)),
+            RulePlace::RandomFrames(share) => write!(f, "random {} per frame", ShownShare(*share)),
+            RulePlace::Time(time) => write!(f, "time {}", ShownTime(*time)),
+            RulePlace::Idle(time) => write!(f, "idle {}", ShownTime(*time)),
         }
     }
 }

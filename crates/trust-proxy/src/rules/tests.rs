@@ -102,29 +102,48 @@ fn selector() -> impl Strategy<Value = Selector> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let direction = prop_oneof![Just(None), Just(Some(Direction::Up)), Just(Some(Direction::Down))];
-    (selector(), action(), place(), direction, time()).prop_map(
-        |(connections, action, place, direction, time)| {
-            let rule = Rule { connections, action, place, direction };
+    let how_often = (prop::option::of(1..5_u64), prop::option::of(end_place()));
+    (selector(), action(), place(), how_often, direction, time()).prop_map(
+        |(connections, action, place, (times, until), direction, time)| {
+            let mut rule = Rule { connections, action, place, times, until, direction };
             let place = RulePlace::Frame(7, FramePart::Byte(0));
             match &rule.action {
-                action if action.is_at_connect() => {
-                    Rule { place: RulePlace::Connect, direction: None, ..rule }
-                }
-                action if action.is_of_listener() => {
-                    let (connections, place) = (Selector::All, RulePlace::Time(time));
-                    Rule { connections, place, direction: None, ..rule }
+                action if action.is_at_connect() || action.is_of_listener() => {
+                    let (times, until, direction) = (None, None, None);
+                    let (connections, place) = match action.is_of_listener() {
+                        true => (Selector::All, RulePlace::Time(time)),
+                        false => (rule.connections, RulePlace::Connect),
+                    };
+                    let action = rule.action;
+                    return Rule { connections, action, place, times, until, direction };
                 }
                 action if action.is_of_a_frame() && !rule.place.begins_frame() => {
-                    Rule { place, ..rule }
+                    rule.place = place;
                 }
-                action if action.is_of_timing() && rule.place.is_repeated() => {
-                    Rule { place: RulePlace::Byte(0), ..rule }
+                action if action.is_of_timing() => {
+                    rule.times = None;
+                    if rule.place.is_repeated() {
+                        rule.place = RulePlace::Byte(0);
+                    }
                 }
-                RuleAction::DropFrames(_) if !rule.place.is_in_frame() => Rule { place, ..rule },
-                _ => rule,
+                RuleAction::DropFrames(_) if !rule.place.is_in_frame() => rule.place = place,
+                RuleAction::Hold => rule.until = rule.until.map(|_| RulePlace::Time(time)),
+                _ => {}
             }
+            let is_repeated = rule.place.is_repeated();
+            let can_repeat =
+                |times: &u64| rule.place.may_be_repeated() && (is_repeated || *times > 1);
+            rule.times = rule.times.filter(can_repeat);
+            let can_end = rule.place.may_be_repeated() || rule.action.can_end();
+            rule.until = rule.until.filter(|_| can_end);
+            rule
         },
     )
+}
+
+fn end_place() -> impl Strategy<Value = RulePlace> {
+    let ends = |place: &RulePlace| !place.is_repeated() && *place != RulePlace::Eof;
+    place().prop_filter("a place that comes once", ends)
 }
 
 proptest! {
@@ -201,6 +220,23 @@ fn rules_have_one_text() {
         ("conn from ::ffff:10.0.0.0/104: rst @ eof", "conn from 10.0.0.0/8: rst @ eof"),
         ("conn from ::1: rst @ eof", "conn from ::1/128: rst @ eof"),
         ("conn from ::1/128 : rst @ eof", "conn from ::1/128: rst @ eof"),
+        ("flip 1 bit @ every 9 bytes 3 times up", "flip 1 bit @ every 9 bytes 3 times up"),
+        ("flip 1 bit @ every 9 bytes up 1 times", "flip 1 bit @ every 9 bytes 1 time up"),
+        ("rst @ random 1% per frame 2 times", "rst @ random 1% per frame 2 times"),
+        ("insert \"x\" @ match \"A\" 3 times", "insert \"x\" @ match \"A\" 3 times"),
+        ("insert \"x\" @ match \"A\" 1 time", "insert \"x\" @ match \"A\""),
+        ("delay 20ms @ byte 10 until byte 50 down", "delay 20ms @ byte 10 until byte 50 down"),
+        ("delay 20ms @ byte 10 down until byte 50", "delay 20ms @ byte 10 until byte 50 down"),
+        ("rate 64kB/s until time 3000ms down", "rate 64kB/s until time 3s down"),
+        ("black-hole @ byte 0 until match 0x41", "black-hole until match \"A\""),
+        ("hold @ byte 5 until time 2s down", "hold @ byte 5 until time 2s down"),
+        ("swallow fin until idle 1s", "swallow fin until idle 1s"),
+        ("drop 9 bytes @ frame 2 until frame 3 start", "drop 9 bytes @ frame 2 until frame 3"),
+        (
+            "drop 1 frame @ every 2 frames until frame 7 end 3 times up",
+            "drop 1 frame @ every 2 frames 3 times until frame 7 end up",
+        ),
+        ("rst @ match \"A\" until frame 7 2 times", "rst @ match \"A\" 2 times until frame 7"),
     ] {
         assert_eq!(Rule::parse(text).map(|rule| rule.to_string()), Ok(canonical.to_owned()));
     }
@@ -237,7 +273,7 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("delay 0s", 6, "a time above 0"),
         ("rate 64kB", 5, "bytes per second from 1B/s"),
         ("rate 0B/s", 5, "bytes per second from 1B/s"),
-        ("rate 1kB/s up shared", 14, "the end of the rule"),
+        ("rate 1kB/s up shared", 14, "until PLACE or the end of the rule"),
         ("rate 1kB/s shared @ every 9 frames", 0, "another action here: this one holds from one"),
         ("split 0", 6, "how many bytes by themselves, from 1"),
         ("split 3 every 2", 14, "of how many bytes, from 3"),
@@ -263,6 +299,22 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("rst @ match \"abc up", 12, "a closing quote"),
         ("rst @ match \"\" up", 12, "at least one byte"),
         ("rst @ match \"\\q\"", 13, "\\n, \\r"),
+        ("rst @ byte 7 3 times", 13, "no number of times here: this place comes once"),
+        ("rst @ frame 7 3 times", 14, "no number of times here: this place comes once"),
+        ("hold 2 times", 5, "no number of times here: this place comes once"),
+        ("rst @ every 9 bytes 0 times", 20, "how many times, from 1"),
+        ("rst @ every 9 bytes 3", 20, "N times, until PLACE, up, down or the end of the rule"),
+        ("rst @ every 9 bytes 3 times 2 times", 28, "until PLACE, up, down or the end"),
+        ("rate 1kB/s @ match \"A\" 2 times", 0, "another action here: this one holds from one"),
+        ("rst @ byte 7 until byte 9", 13, "no until here: what this rule does is over at once"),
+        ("stall 1s @ time 1s until time 2s", 19, "no until here: what this rule does is over"),
+        ("hold @ byte 5 until byte 9", 20, "time TIME: after a hold nothing is received"),
+        ("hold until", 10, "time TIME: after a hold nothing is received"),
+        ("black-hole until eof", 17, "a place where it ends: byte N, frame N"),
+        ("black-hole until every 9 bytes", 17, "a place where it ends: byte N, frame N"),
+        ("black-hole until byte 9 until byte 10", 24, "up, down or the end of the rule"),
+        ("accept-rst @ connect 2 times", 21, "the end of the rule"),
+        ("refuse until time 3s", 7, "for TIME or the end of the rule"),
         ("", 0, "an action"),
     ] {
         let error = Rule::parse(text).expect_err(text);
@@ -348,10 +400,43 @@ fn a_rate_is_shared_by_the_connections_of_a_rule_also_in_a_replay() {
 
 #[test]
 fn a_replay_has_what_each_rule_did_also_if_two_did_the_same() {
-    let rule = |text: &str| Rule::parse(text).expect("a rule");
+    let rule = parsed;
     let rules = vec![(0, rule("conn 50%: delay 10ms")), (1, rule("delay 10ms"))];
     let explicit = [(0, rule("conn 1: delay 10ms up")), (0, rule("conn 3: delay 10ms up"))];
     let replayed = Rules::replay(rules, &explicit, 7);
     let count = |connection| replayed.faults(who(connection, None), Direction::Up).len();
     assert_eq!([count(1), count(2), count(3)], [2, 1, 2]);
+}
+
+fn parsed(text: &str) -> Rule {
+    Rule::parse(text).expect("a rule")
+}
+
+#[test]
+fn a_rule_that_ends_needs_what_its_end_needs() {
+    let ends_in = |part: &str| parsed(&format!("delay 1s until frame 2{part}"));
+    assert_eq!(ends_in("").lacks(None), Some("frames"));
+    assert_eq!(ends_in("").lacks(Some(&FrameFormat::Line)), None);
+    assert_eq!(ends_in(" payload").lacks(Some(&FrameFormat::Line)), Some("a length field"));
+}
+
+#[test]
+fn what_a_rule_did_somewhere_is_done_once_and_ends_where_that_rule_does() {
+    let fired = FiredFault { rule: 0, position: 70, frame: Some((3, 4)), is_lifted: false };
+    for (text, expected) in [
+        ("insert \"x\" @ random 5% per KiB 3 times", "insert \"x\" @ byte 70"),
+        ("insert \"x\" @ match \"A\" 3 times until time 1s", "insert \"x\" @ byte 70"),
+        ("insert \"x\" @ match \"A\"", "insert \"x\" @ match \"A\""),
+        ("drop 9 bytes @ every 7 bytes until byte 75", "drop 9 bytes @ byte 70 until byte 75"),
+        (
+            "drop 1 frame @ every 3 frames 2 times until frame 4",
+            "drop 1 frame @ frame 3 until frame 4",
+        ),
+        ("hold @ random 5% per KiB until time 1s", "hold @ byte 70 until time 1s"),
+        ("delay 5ms until byte 90", "delay 5ms until byte 90"),
+    ] {
+        let explicit = parsed(text).explicit(2, Some((Direction::Up, fired)), 7);
+        assert_eq!(explicit.to_string(), format!("conn 2: {expected} up"));
+        assert_eq!(Rule::parse(&explicit.to_string()), Ok(explicit), "{text}");
+    }
 }

@@ -223,10 +223,14 @@ fn course(model: &StreamModel, to: RelaySide, len: usize, has_ended: bool) -> Op
         Some(GateKind::ResetSides(_)) => return None,
         Some(GateKind::Finish) => Course::Ended { is_fin_seen: true, has_ended },
         Some(GateKind::Hold) => Course::Open,
-        Some(GateKind::Stall(_) | GateKind::Pattern(_)) | None if has_ended => {
+        Some(GateKind::Stall(_) | GateKind::Pattern(..) | GateKind::PatternEnd(_)) | None
+            if has_ended =>
+        {
             Course::Ended { is_fin_seen: !model.swallows_fin(len), has_ended }
         }
-        Some(GateKind::Stall(_) | GateKind::Pattern(_)) | None => Course::Open,
+        Some(GateKind::Stall(_) | GateKind::Pattern(..) | GateKind::PatternEnd(_)) | None => {
+            Course::Open
+        }
     };
     Some(course)
 }

@@ -23,6 +23,9 @@ impl RelayScript {
         script.peers.iter_mut().for_each(shorten);
         for faults in &mut script.faults {
             faults.retain(|fault| can_be_said(fault, format.as_ref()));
+            let can_end: Vec<usize> =
+                faults.iter().filter(|fault| can_end(fault)).map(|fault| fault.rule).collect();
+            faults.retain(|it| it.action != FaultAction::Lift || can_end.contains(&it.rule));
             for RelayFault { action, place, .. } in faults {
                 match action {
                     FaultAction::Stall(time) => *time = whole_ms((*time / FASTER).min(WAIT_MAX)),
@@ -69,13 +72,19 @@ fn shorten(peer: &mut ClientScript) {
 /// Whether a rule of the proxy can say it.
 fn can_be_said(fault: &RelayFault, format: Option<&FrameFormat>) -> bool {
     // What is drawn depends on the seed of the proxy.
+    let (place, times) = match &fault.place {
+        FaultPlace::First { times, of } => (&**of, Some(*times)),
+        place => (place, None),
+    };
     let is_drawn = matches!(fault.action, FaultAction::Flip { .. })
-        || matches!(fault.place, FaultPlace::RandomBytes(_) | FaultPlace::RandomFrames(_));
-    let is_in_frame = matches!(fault.place, FaultPlace::Frame { .. } | FaultPlace::EveryFrames(_));
-    let is_repeated = matches!(fault.place, FaultPlace::EveryBytes(_) | FaultPlace::EveryFrames(_));
+        || matches!(place, FaultPlace::RandomBytes(_) | FaultPlace::RandomFrames(_));
+    let is_in_frame = matches!(place, FaultPlace::Frame { .. } | FaultPlace::EveryFrames(_));
+    let is_repeated = matches!(place, FaultPlace::EveryBytes(_) | FaultPlace::EveryFrames(_));
     let is_sensible = match fault.action {
+        _ if times == Some(0) => false,
+        FaultAction::Lift => !is_repeated && *place != FaultPlace::End,
         FaultAction::DropFrames(_) => is_in_frame,
-        FaultAction::Window(_) => !is_repeated,
+        FaultAction::Window(_) => !is_repeated && times.is_none(),
         // Real time is late.
         FaultAction::Delay { .. }
         | FaultAction::Rate(_)
@@ -89,10 +98,29 @@ fn can_be_said(fault: &RelayFault, format: Option<&FrameFormat>) -> bool {
     }
     let needs_length =
         matches!(
-            fault.place,
+            place,
             FaultPlace::Frame { part: FramePart::Payload | FramePart::BeforeEnd(_), .. }
         ) || matches!(fault.action, FaultAction::SetLength(_) | FaultAction::AddLength(_));
     !needs_length || matches!(format, Some(FrameFormat::Length(_)))
+}
+
+/// Whether a rule of the proxy can say where it ends.
+fn can_end(fault: &RelayFault) -> bool {
+    match fault.action {
+        FaultAction::Hold | FaultAction::Lift => false,
+        FaultAction::BlackHole
+        | FaultAction::SwallowFin
+        | FaultAction::Drop(_)
+        | FaultAction::DropFrames(_)
+        | FaultAction::Window(_) => true,
+        _ => matches!(
+            fault.place,
+            FaultPlace::First { .. }
+                | FaultPlace::Match(_)
+                | FaultPlace::EveryBytes(_)
+                | FaultPlace::EveryFrames(_)
+        ),
+    }
 }
 
 /// Whole milliseconds, so that a rule can express it exactly.

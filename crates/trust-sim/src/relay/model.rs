@@ -28,15 +28,15 @@ pub struct StreamModel {
     fired: Vec<Happening<FiredFault>>,
     /// Where the output waits or ends, in order.
     gates: Vec<Happening<ModelGate>>,
-    /// From where on each of these holds.
-    drops_all: Option<usize>,
+    /// From where on nothing more happens.
     is_over: Option<usize>,
-    swallows_fin: Option<usize>,
+    /// What rules have begun, in order.
+    spans: Vec<Span>,
     frames: Frames,
     /// Bytes that rules have put in.
     inserted: usize,
-    windows: Vec<Happening<u64>>,
-    delays: Vec<Happening<ModelDelay>>,
+    /// Each with its part of the stream.
+    delays: Vec<(Span, ModelDelay)>,
     state: PlayState,
 }
 
@@ -61,10 +61,39 @@ enum SourceEnd {
 #[derive(Debug, Default)]
 struct PlayState {
     changes: Vec<ByteEdit>,
-    drop: u64,
-    /// All of the frames before this one are dropped.
-    drop_before: u64,
+    /// How many are dropped by which rule, one after the other.
+    drops: Vec<(usize, u64)>,
+    /// Before which frames all are dropped by which rule.
+    drops_before: Vec<(usize, u64)>,
     held: HeldFrames,
+    /// The rules that have ended.
+    lifted: Vec<usize>,
+}
+
+/// What a rule does to a part of the stream.
+#[derive(Debug)]
+struct Span {
+    rule: usize,
+    kind: SpanKind,
+    from: usize,
+    /// `None`: to its end.
+    until: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SpanKind {
+    BlackHole,
+    SwallowFin,
+    Window(u64),
+    Delay,
+    Pattern,
+}
+
+impl Span {
+    /// Whether it is there once so many bytes came.
+    fn has(&self, received: usize) -> bool {
+        self.from <= received && self.until.is_none_or(|until| received < until)
+    }
 }
 
 /// Something that happens after a number of bytes from the source.
@@ -126,12 +155,10 @@ impl StreamModel {
             due: vec![],
             fired: vec![],
             gates: vec![],
-            drops_all: None,
             is_over: None,
-            swallows_fin: None,
+            spans: vec![],
             frames,
             inserted: 0,
-            windows: vec![],
             delays: vec![],
             state: PlayState::default(),
         };
@@ -140,7 +167,10 @@ impl StreamModel {
             let positions = model.places(&stream, place, action);
             places.extend(positions.into_iter().map(|position| (position, *rule, action)));
         }
-        places.sort_by_key(|(position, rule, _)| (*position, *rule));
+        // A rule ends before it would happen once more.
+        places.sort_by_key(|(position, rule, action)| {
+            (*position, *rule, **action != FaultAction::Lift)
+        });
         let mut next = places.into_iter().peekable();
         for position in 0..=stream.len() {
             model.reach(position);
@@ -164,7 +194,7 @@ impl StreamModel {
         if end == SourceEnd::Fin {
             let mut at_end: Vec<&RelayFault> =
                 faults.iter().filter(|fault| fault.place == FaultPlace::End).collect();
-            at_end.sort_by_key(|fault| fault.rule);
+            at_end.sort_by_key(|fault| (fault.rule, fault.action != FaultAction::Lift));
             for RelayFault { rule, action, .. } in at_end {
                 self.happen(last, *rule, action);
             }
@@ -179,14 +209,21 @@ impl StreamModel {
         let begins = |is_hit: &dyn Fn(u64) -> bool| {
             let spans = self.frames.spans.iter().zip(1..);
             let hit = spans.filter(|(_, number)| is_hit(*number));
-            hit.map(|(span, _)| span.start + kept as usize).collect()
+            let places = hit.map(|(span, _)| (span.start + kept as usize, span.end));
+            // Not in one that has no more bytes.
+            let inside = places.filter(|(at, end)| end.is_none_or(|end| *at < end));
+            inside.map(|(at, _)| at).collect()
         };
         match place {
             FaultPlace::Byte(at) => usize::try_from(*at).into_iter().collect(),
-            FaultPlace::Match(bytes) if bytes.is_empty() => vec![],
-            FaultPlace::Match(bytes) => {
-                let found = stream.windows(bytes.len()).position(|window| *window == **bytes);
-                found.map(|start| start + bytes.len()).into_iter().collect()
+            FaultPlace::Match(bytes) => found(stream, bytes).into_iter().take(1).collect(),
+            FaultPlace::First { times, of } => {
+                let all = match &**of {
+                    FaultPlace::Match(bytes) => found(stream, bytes),
+                    of => self.places(stream, of, action),
+                };
+                let times = usize::try_from(*times).unwrap_or(usize::MAX);
+                all.into_iter().take(times).collect()
             }
             FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
                 self.frames.place(*number, FramePart::Byte(kept)).into_iter().collect()
@@ -213,7 +250,7 @@ impl StreamModel {
 
     /// Has what was held back until here come out.
     fn reach(&mut self, position: usize) {
-        let PlayState { held, drop_before, .. } = &mut self.state;
+        let PlayState { held, drops_before, .. } = &mut self.state;
         let before = position.checked_sub(1).and_then(|before| self.frames.number(before));
         if let Some(number) = before {
             let FrameSpan { payload, is_lost, .. } = self.frames.spans[number as usize - 1];
@@ -222,13 +259,11 @@ impl StreamModel {
                 held.end_header(Some(number), format, &mut self.output);
             } else if payload == Some(position) {
                 held.release(None, &mut self.output);
-                *drop_before = 0;
+                drops_before.clear();
             }
         }
         if let Some((number, 0)) = self.frames.at(position) {
-            if *drop_before <= number {
-                *drop_before = 0;
-            }
+            drops_before.retain(|(_, before)| *before > number);
             held.begin(number, &mut self.output);
         }
     }
@@ -240,15 +275,19 @@ impl StreamModel {
 
     /// A byte comes.
     fn pass(&mut self, position: usize, byte: u8) {
-        if self.drops_all.is_some() {
+        if self.is_over.is_some() {
             return;
         }
-        let PlayState { changes, drop, drop_before, held } = &mut self.state;
+        let is_in_hole = self.has(SpanKind::BlackHole, position);
+        let PlayState { changes, drops, drops_before, held, .. } = &mut self.state;
         let mut byte = byte;
         changes.iter_mut().for_each(|change| change.change(&mut byte));
         changes.retain(|change| !change.with.is_empty());
-        let is_dropped = *drop > 0 || *drop_before > 0;
-        *drop = drop.saturating_sub(1);
+        let is_dropped = is_in_hole || !drops.is_empty() || !drops_before.is_empty();
+        if let Some((_, left)) = drops.first_mut() {
+            *left -= 1;
+        }
+        drops.retain(|(_, left)| *left > 0);
         if !is_dropped {
             let frame = self.frames.at(position).map(|(number, _)| number);
             held.put(byte, frame, &mut self.output);
@@ -257,7 +296,7 @@ impl StreamModel {
 
     /// An action happens, unless all is over.
     fn happen(&mut self, position: usize, rule: usize, action: &FaultAction) {
-        if self.is_over.is_some() {
+        if self.is_over.is_some() || self.state.lifted.contains(&rule) {
             return;
         }
         let frame = self.frames.at(position);
@@ -267,8 +306,11 @@ impl StreamModel {
             // It is whole already.
             return;
         }
-        let what = FiredFault { rule, position: position as u64, frame };
-        self.fired.push(Happening { position, what });
+        let is_lifted = *action == FaultAction::Lift;
+        if !is_lifted || self.lift(position, rule) {
+            let what = FiredFault { rule, position: position as u64, frame, is_lifted };
+            self.fired.push(Happening { position, what });
+        }
         let begun = frame.filter(|(_, byte)| *byte == 0).map(|(number, _)| number);
         let mut change = |skip, with: &[u8], is_xor| {
             self.state.changes.push(ByteEdit { skip, with: with.to_vec(), is_xor });
@@ -276,18 +318,17 @@ impl StreamModel {
         match action {
             FaultAction::Stall(time) => self.wait(position, GateKind::Stall(*time)),
             FaultAction::Hold => self.wait(position, GateKind::Hold),
+            FaultAction::HoldUntil(_) => unreachable!("no script holds until a time"),
             FaultAction::Finish => self.wait(position, GateKind::Finish),
             FaultAction::Close => self.wait(position, GateKind::Close),
             FaultAction::Reset => self.wait(position, GateKind::Reset),
             FaultAction::ResetSides(sides) => self.wait(position, GateKind::ResetSides(*sides)),
             FaultAction::BlackHole => {
                 self.release(position);
-                self.drops_all.get_or_insert(position);
-                self.swallows_fin.get_or_insert(position);
+                self.begin_span(position, rule, SpanKind::BlackHole);
             }
-            FaultAction::SwallowFin => {
-                self.swallows_fin.get_or_insert(position);
-            }
+            FaultAction::SwallowFin => self.begin_span(position, rule, SpanKind::SwallowFin),
+            FaultAction::Lift => {}
             FaultAction::Insert(bytes) => {
                 self.inserted += bytes.len();
                 // In front of a frame nothing is part of it.
@@ -296,14 +337,21 @@ impl StreamModel {
                     self.state.held.put(*byte, of, &mut self.output);
                 }
             }
-            FaultAction::Drop(count) => self.state.drop = self.state.drop.saturating_add(*count),
+            FaultAction::Drop(0) => {}
+            FaultAction::Drop(count) => {
+                let drops = &mut self.state.drops;
+                match drops.iter_mut().find(|(of, _)| *of == rule) {
+                    Some((_, left)) => *left = left.saturating_add(*count),
+                    None => drops.push((rule, *count)),
+                }
+            }
             FaultAction::DropFrames(count) => {
-                let until = frame.map_or(0, |(number, _)| number + count);
-                self.state.drop_before = self.state.drop_before.max(until);
+                let before = frame.map(|(number, _)| (rule, number + count));
+                self.state.drops_before.extend(before);
             }
             FaultAction::TruncateFrame(_) => {
-                let until = frame.map_or(0, |(number, _)| number + 1);
-                self.state.drop_before = self.state.drop_before.max(until);
+                let before = frame.map(|(number, _)| (rule, number + 1));
+                self.state.drops_before.extend(before);
             }
             FaultAction::Flip { bits, seed } => {
                 change(0, &[flip_mask(*bits, *seed, position as u64)], true);
@@ -321,23 +369,55 @@ impl StreamModel {
             FaultAction::AddLength(by) => self.hold(begun, HeldFor::Length(*by)),
             FaultAction::DuplicateFrame => self.hold(begun, HeldFor::Copy),
             FaultAction::SwapFrame => self.hold(begun, HeldFor::Later),
-            FaultAction::Window(bytes) => self.windows.push(Happening { position, what: *bytes }),
-            FaultAction::Delay { time, .. } => {
-                let what = ModelDelay { output: self.output.len(), time: *time };
-                self.delays.push(Happening { position, what });
+            FaultAction::Window(bytes) => {
+                self.begin_span(position, rule, SpanKind::Window(*bytes));
             }
-            FaultAction::Rate(rate) => self.begin(position, SendPattern::Rate(*rate)),
+            FaultAction::Delay { time, .. } => {
+                let (output, until) = (self.output.len(), None);
+                let span = Span { rule, kind: SpanKind::Delay, from: position, until };
+                self.delays.push((span, ModelDelay { output, until, time: *time }));
+            }
+            FaultAction::Rate(rate) => self.begin(position, rule, SendPattern::Rate(*rate)),
             FaultAction::SharedRate(_) => unreachable!("no script has such an action"),
             FaultAction::Dribble { bytes, per } => {
-                self.begin(position, SendPattern::Dribble { bytes: *bytes, per: *per });
+                self.begin(position, rule, SendPattern::Dribble { bytes: *bytes, per: *per });
             }
             FaultAction::Split { first, every } => {
-                self.begin(position, SendPattern::Split { first: *first, every: *every });
+                self.begin(position, rule, SendPattern::Split { first: *first, every: *every });
             }
             FaultAction::Merge { bytes, within } => {
-                self.begin(position, SendPattern::Merge { bytes: *bytes, within: *within });
+                self.begin(position, rule, SendPattern::Merge { bytes: *bytes, within: *within });
             }
         }
+    }
+
+    fn begin_span(&mut self, from: usize, rule: usize, kind: SpanKind) {
+        self.spans.push(Span { rule, kind, from, until: None });
+    }
+
+    /// What a rule has begun ends; whether there was something.
+    fn lift(&mut self, position: usize, rule: usize) -> bool {
+        let PlayState { drops, drops_before, lifted, .. } = &mut self.state;
+        lifted.push(rule);
+        let drops = drops.extract_if(.., |(of, _)| *of == rule).count();
+        let drops_before = drops_before.extract_if(.., |(of, _)| *of == rule).count();
+        let (mut has_spans, mut has_patterns) = (false, false);
+        for span in self.spans.iter_mut().filter(|span| span.rule == rule) {
+            span.until = Some(position);
+            (has_spans, has_patterns) = (true, has_patterns || span.kind == SpanKind::Pattern);
+        }
+        for (span, delay) in self.delays.iter_mut().filter(|(span, _)| span.rule == rule) {
+            (span.until, delay.until) = (Some(position), Some(self.output.len()));
+            has_spans = true;
+        }
+        if has_patterns {
+            self.wait(position, GateKind::PatternEnd(rule));
+        }
+        has_spans || drops + drops_before > 0
+    }
+
+    fn has(&self, kind: SpanKind, received: usize) -> bool {
+        self.spans.iter().any(|span| span.kind == kind && span.has(received))
     }
 
     fn hold(&mut self, begun: Option<u64>, held_for: HeldFor) {
@@ -346,15 +426,17 @@ impl StreamModel {
         }
     }
 
-    fn begin(&mut self, position: usize, pattern: SendPattern) {
-        self.wait(position, GateKind::Pattern(pattern));
+    fn begin(&mut self, position: usize, rule: usize, pattern: SendPattern) {
+        self.wait(position, GateKind::Pattern(rule, pattern));
+        self.begin_span(position, rule, SpanKind::Pattern);
     }
 
     fn wait(&mut self, position: usize, kind: GateKind) {
-        if !matches!(kind, GateKind::Stall(_) | GateKind::Pattern(_)) {
+        let goes_on =
+            matches!(kind, GateKind::Stall(_) | GateKind::Pattern(..) | GateKind::PatternEnd(_));
+        if !goes_on {
             self.release(position);
             self.is_over = Some(position);
-            self.drops_all.get_or_insert(position);
         }
         let what = ModelGate { output: self.output.len(), kind };
         self.gates.push(Happening { position, what });
@@ -362,14 +444,22 @@ impl StreamModel {
 
     /// How many bytes are received at once at most once so many came.
     pub fn window(&self, received: usize) -> Option<u64> {
-        let fired = self.windows.iter().take_while(|window| window.position <= received);
-        fired.last().map(|window| window.what)
+        let windows = self.spans.iter().filter_map(|span| match span.kind {
+            SpanKind::Window(bytes) if span.has(received) => Some(bytes),
+            _ => None,
+        });
+        windows.min()
     }
 
     /// The delays that have begun by then.
     pub fn delays(&self, received: usize) -> impl Iterator<Item = ModelDelay> {
-        let fired = self.delays.iter().take_while(move |delay| delay.position <= received);
-        fired.map(|delay| delay.what)
+        let begun = self.delays.iter().filter(move |(span, _)| span.from <= received);
+        begun.map(|(_, delay)| *delay)
+    }
+
+    /// Whether what comes then is delayed.
+    pub fn is_delaying(&self, received: usize) -> bool {
+        self.delays.iter().any(|(span, _)| span.has(received))
     }
 
     /// Whether nothing more comes out, by then.
@@ -417,12 +507,12 @@ impl StreamModel {
 
     /// Whether nothing comes out of the bytes that follow.
     pub fn drops_all(&self, received: usize) -> bool {
-        self.drops_all.is_some_and(|from| from <= received)
+        self.is_over(received) || self.has(SpanKind::BlackHole, received)
     }
 
     /// Whether FIN is not passed on.
     pub fn swallows_fin(&self, received: usize) -> bool {
-        self.swallows_fin.is_some_and(|from| from <= received)
+        self.has(SpanKind::BlackHole, received) || self.has(SpanKind::SwallowFin, received)
     }
 
     /// How many frames are whole; `None` if they are not followed.
@@ -441,119 +531,17 @@ impl StreamModel {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use trust_wire::LengthFormat;
-
-    use super::*;
-
-    /// What becomes of a stream with these faults, which ends with FIN.
-    fn model(stream: &[u8], faults: &[(FaultPlace, FaultAction)]) -> StreamModel {
-        let faults: Vec<RelayFault> = faults
-            .iter()
-            .enumerate()
-            .map(|(rule, (place, action))| RelayFault {
-                rule,
-                place: place.clone(),
-                action: action.clone(),
-            })
-            .collect();
-        let format = LengthFormat::parse("u8").map(FrameFormat::Length);
-        let mut model = StreamModel::of(stream, &faults, format.as_ref());
-        model.finish(stream.len());
-        model
-    }
-
-    fn text(bytes: &str) -> Box<[u8]> {
-        bytes.as_bytes().into()
-    }
-
-    #[test]
-    fn places_count_what_came_from_the_source_whatever_rules_do_to_it() {
-        let insert = |text: &str| FaultAction::Insert(text.as_bytes().into());
-        let model = model(
-            b"abcdef",
-            &[
-                (FaultPlace::Byte(1), FaultAction::Drop(2)),
-                (FaultPlace::Byte(2), insert("+")),
-                (FaultPlace::Match(text("cd")), FaultAction::Set(text("E"))),
-                (FaultPlace::Byte(4), insert("-")),
-                (FaultPlace::End, insert("!")),
-            ],
-        );
-        assert_eq!(model.output, b"a+d-Ef!");
-        let due: Vec<usize> = (0..=6).map(|received| model.due(received)).collect();
-        assert_eq!(due, [0, 1, 2, 2, 4, 5, 7]);
-        let fired: Vec<(usize, u64)> = model.fired(6).map(|it| (it.rule, it.position)).collect();
-        assert_eq!(fired, [(0, 1), (1, 2), (2, 4), (3, 4), (4, 6)]);
-    }
-
-    #[test]
-    fn frames_begin_where_others_end_and_have_places_that_they_are_long_enough_for() {
-        let frame = |number, part| FaultPlace::Frame { number, part };
-        let insert = || FaultAction::Insert(text("."));
-        let places = [
-            frame(1, FramePart::End),
-            frame(2, FramePart::Byte(0)),
-            frame(2, FramePart::BeforeEnd(1)),
-            frame(2, FramePart::BeforeEnd(3)),
-            frame(1, FramePart::Byte(4)),
-            frame(3, FramePart::Payload),
-        ];
-        let faults: Vec<_> = places.into_iter().map(|place| (place, insert())).collect();
-        let model = model(b"\x02ab\x02cd\x09ef", &faults);
-        let fired: Vec<_> = model.fired(9).map(|it| (it.rule, it.position, it.frame)).collect();
-        let right = [
-            (0, 3, Some((2, 0))),
-            (1, 3, Some((2, 0))),
-            (2, 5, Some((2, 2))),
-            (5, 7, Some((3, 1))),
-        ];
-        assert_eq!(fired, right);
-        assert_eq!((model.frames(5), model.frames(9)), (Some(1), Some(2)));
-    }
-
-    #[test]
-    fn nothing_happens_after_the_end() {
-        let faults = [
-            (FaultPlace::Byte(2), FaultAction::Stall(Duration::from_secs(1))),
-            (FaultPlace::Byte(3), FaultAction::Reset),
-            (FaultPlace::Byte(3), FaultAction::Insert(text("x"))),
-            (FaultPlace::End, FaultAction::Close),
-        ];
-        let model = model(b"abcdef", &faults);
-        assert_eq!((&model.output[..], model.fired(6).count()), (&b"abc"[..], 2));
-        let last = ModelGate { output: 3, kind: GateKind::Reset };
-        assert_eq!(
-            (model.gate(1, 2), model.gate(1, 3), model.gate(2, 6)),
-            (None, Some(last), None)
-        );
-        assert!(model.drops_all(3) && !model.drops_all(2));
-    }
-
-    #[test]
-    fn frames_are_sent_twice_later_or_with_another_length() {
-        let at = |number| FaultPlace::Frame { number, part: FramePart::Byte(0) };
-        let stream = b"\x01a\x01b\x01c\x01d";
-        for (faults, expected) in [
-            (vec![(at(1), FaultAction::DuplicateFrame)], &b"\x01a\x01a\x01b\x01c\x01d"[..]),
-            (vec![(at(2), FaultAction::SwapFrame)], b"\x01a\x01c\x01b\x01d"),
-            (vec![(at(4), FaultAction::SwapFrame)], b"\x01a\x01b\x01c\x01d"),
-            (vec![(at(2), FaultAction::DropFrames(2))], b"\x01a\x01d"),
-            (vec![(at(2), FaultAction::TruncateFrame(1))], b"\x01a\x01\x01c\x01d"),
-            (vec![(at(2), FaultAction::TruncateFrame(2))], stream),
-            (
-                vec![(at(1), FaultAction::DuplicateFrame), (at(1), FaultAction::AddLength(-3))],
-                b"\xfea\xfea\x01b\x01c\x01d",
-            ),
-            (
-                vec![(FaultPlace::EveryFrames(2), FaultAction::Insert(text("-")))],
-                b"\x01a-\x01b\x01c-\x01d",
-            ),
-        ] {
-            assert_eq!(model(stream, &faults).output, expected, "{faults:?}");
+/// Where each occurrence of these bytes ends; they do not overlap.
+fn found(stream: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let mut ends: Vec<usize> = vec![];
+    for end in bytes.len().max(1)..=stream.len() {
+        let from = ends.last().copied().unwrap_or(0);
+        if !bytes.is_empty() && stream[from..end].ends_with(bytes) {
+            ends.push(end);
         }
     }
+    ends
 }
+
+#[cfg(test)]
+mod tests;

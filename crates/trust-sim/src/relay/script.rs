@@ -92,6 +92,11 @@ impl RelayScript {
             }
         }
         script.keep_short(longest);
+        for (faults, upload) in script.faults.iter_mut().zip(uploads.iter().rev()) {
+            if rng.one_in(2) {
+                limit_faults(rng, faults, upload, script.format.is_some());
+            }
+        }
         if script.is_refused {
             (script.faults, script.format) = ([vec![], vec![]], None);
         }
@@ -266,6 +271,24 @@ fn add_faults(
     for (rule, fault) in faults.iter_mut().enumerate() {
         fault.rule = rule;
     }
+}
+
+/// Has some faults happen a few times only, and end somewhere.
+fn limit_faults(rng: &mut Rng, faults: &mut Vec<RelayFault>, upload: &[u8], has_frames: bool) {
+    let mut lifts = vec![];
+    for fault in faults.iter_mut() {
+        let can_repeat = is_repeated(&fault.place) || matches!(fault.place, FaultPlace::Match(_));
+        if can_repeat && rng.one_in(3) {
+            bound(&mut fault.action);
+            let of = Box::new(fault.place.clone());
+            fault.place = FaultPlace::First { times: rng.pick(&[0, 1, 2, 3, 10]), of };
+        }
+        if rng.one_in(3) {
+            let (rule, place) = (fault.rule, place(rng, upload, has_frames));
+            lifts.push(RelayFault { rule, place, action: FaultAction::Lift });
+        }
+    }
+    faults.append(&mut lifts);
 }
 
 /// Has bytes wait, or sends them in other pieces, but not in more than a few hundred.

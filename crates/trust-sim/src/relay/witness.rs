@@ -231,9 +231,15 @@ impl RelayWitness {
                     GateKind::Close => {
                         self.imposed.get_or_insert(ImposedBy::Close);
                     }
-                    GateKind::Pattern(pattern) => {
+                    GateKind::Pattern(rule, pattern) => {
                         let side = self.side_mut(to);
-                        side.timing.begin(pattern, side.sent);
+                        side.timing.begin(rule, pattern, side.sent);
+                        side.passed += 1;
+                        continue;
+                    }
+                    GateKind::PatternEnd(rule) => {
+                        let side = self.side_mut(to);
+                        side.timing.end(rule);
                         side.passed += 1;
                         continue;
                     }
@@ -451,8 +457,8 @@ impl RelayWitness {
             format!("{held} in place of {} bytes for {to:?}", right.len())
         })?;
         let kept = if side.model.holds_frames() { side.model.output.len() } else { 0 };
-        let is_delaying = side.model.delays(self.met(to)).next().is_some();
-        let room = if is_delaying { side.model.output.len() } else { side.timing.room() };
+        let has_delayed = side.model.delays(self.met(to)).next().is_some();
+        let room = if has_delayed { side.model.output.len() } else { side.timing.most_held() };
         let most = self.receive_len + side.model.inserted() + kept + room;
         require(held <= most, "no more is held than one receive", || {
             format!("{held} bytes for {to:?}")

@@ -5,22 +5,23 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
-use core::time::Duration;
 
 use crate::time::Timestamp;
 
 mod fault;
 mod frames;
 mod kept;
+mod lasting;
 mod pace;
+mod places;
 mod search;
 mod timing;
 
 use self::frames::{FrameEvent, FrameTracker};
 use self::kept::{KeptFor, KeptFrame};
+use self::lasting::{Effect, Lasting};
 use self::pace::SendPace;
-use self::search::Search;
+use self::places::{Armed, Pending, Places};
 use self::timing::{Delay, Timing};
 
 pub use self::fault::{
@@ -38,9 +39,6 @@ const JITTER_LEN: u64 = 1460;
 /// How much is inserted into what one receive brings, about.
 const INSERTED_MAX: u64 = 1 << 20;
 
-/// In how many bytes of a stream a random place is drawn.
-const RANDOM_LEN: u64 = 1024;
-
 /// The faults of one direction, and how far its stream has come.
 #[derive(Debug, Default)]
 pub(super) struct FaultFlow {
@@ -48,82 +46,17 @@ pub(super) struct FaultFlow {
     position: u64,
     frames: Option<FrameTracker>,
     places: Places,
-    /// How many of the next bytes are dropped; `u64::MAX`: all of them.
-    drop: u64,
-    /// All bytes are dropped of frames before this one.
-    drop_before: u64,
+    /// What rules have begun and not ended, but for when bytes are sent.
+    lasting: Lasting,
     /// What is done to the next bytes, in this order.
     changes: Vec<ByteChange>,
     kept: Vec<KeptFrame>,
     /// Bytes of the output so far.
     output: u64,
-    swallows_fin: bool,
     fired: Vec<FiredFault>,
     pub(super) timing: Timing,
-    /// How many bytes are received at once at most.
-    window: Option<u64>,
-}
-
-/// Where faults are that have not happened.
-#[derive(Debug, Default)]
-struct Places {
-    /// Those at known places, the next one last.
-    armed: Vec<Armed>,
-    /// In frames that have not begun, or whose length is not known.
-    in_frames: Vec<(u64, FramePart, usize, FaultAction)>,
-    /// Where some frames begin.
-    at_starts: Vec<(FaultPlace, usize, FaultAction)>,
-    searches: Vec<(Search, usize, FaultAction)>,
-    at_end: Vec<(usize, FaultAction)>,
-    /// At times since the relay began.
-    timed: Vec<(Duration, usize, FaultAction)>,
-    idle: Vec<(Duration, usize, FaultAction)>,
-    /// One of them begins a delay, so the time must be known when bytes come.
-    begin_delays: bool,
-}
-
-/// A fault at a known place.
-#[derive(Debug)]
-struct Armed {
-    at: u64,
-    rule: usize,
-    action: FaultAction,
-    /// The frame that it must be in.
-    frame: Option<u64>,
-    again: Option<Again>,
-}
-
-/// Where a fault that has happened happens again.
-#[derive(Clone, Copy, Debug)]
-enum Again {
-    After(u64),
-    At(Chance),
-}
-
-impl Again {
-    /// The first place from there on; `None`: there is none.
-    fn next(self, from: u64) -> Option<u64> {
-        match self {
-            Again::After(step) => from.checked_next_multiple_of(step.max(1)),
-            Again::At(Chance { per_million: 0, .. }) => None,
-            Again::At(chance) => {
-                // Two numbers for each part of the stream: whether there is a place in it, and
-                // where.
-                let place = |part: u64| part * RANDOM_LEN + draw(chance.seed, !part) % RANDOM_LEN;
-                let last = u64::MAX / RANDOM_LEN - 1;
-                let mut parts = from / RANDOM_LEN..=last;
-                parts.find(|part| chance.hits(*part) && place(*part) >= from).map(place)
-            }
-        }
-    }
-}
-
-impl Armed {
-    /// A fault at the first place from `from` on at which it happens again.
-    fn again(from: u64, rule: usize, action: FaultAction, again: Again) -> Option<Armed> {
-        let at = again.next(from)?;
-        Some(Armed { at, rule, action, frame: None, again: Some(again) })
-    }
+    /// How many bytes are received at once at most, because of what is inserted.
+    most_at_once: Option<u64>,
 }
 
 /// What is known of the place of a fault in a frame.
@@ -147,49 +80,22 @@ impl FaultFlow {
     pub(super) fn new(faults: Vec<RelayFault>, format: Option<FrameFormat>) -> FaultFlow {
         let frames = format.map(FrameTracker::new);
         let mut flow = FaultFlow { frames, ..FaultFlow::default() };
-        for RelayFault { rule, place, action } in faults {
-            flow.bound_growth(&place, &action);
-            let places = &mut flow.places;
-            places.begin_delays |= matches!(action, FaultAction::Delay { .. });
-            match place {
-                FaultPlace::Byte(at) => {
-                    places.armed.push(Armed { at, rule, action, frame: None, again: None });
-                }
-                FaultPlace::EveryBytes(step) => {
-                    places.armed.extend(Armed::again(1, rule, action, Again::After(step)));
-                }
-                FaultPlace::RandomBytes(chance) => {
-                    places.armed.extend(Armed::again(0, rule, action, Again::At(chance)));
-                }
-                FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
-                    let part = FramePart::Byte(action.frame_byte());
-                    places.in_frames.push((number, part, rule, action));
-                }
-                FaultPlace::Frame { number, part } => {
-                    places.in_frames.push((number, part, rule, action));
-                }
-                FaultPlace::EveryFrames(_) | FaultPlace::RandomFrames(_) => {
-                    places.at_starts.push((place, rule, action));
-                }
-                FaultPlace::Match(bytes) => {
-                    let search = Search::new(bytes);
-                    places.searches.extend(search.map(|search| (search, rule, action)));
-                }
-                FaultPlace::End => places.at_end.push((rule, action)),
-                FaultPlace::Time(time) => places.timed.push((time, rule, action)),
-                FaultPlace::Idle(time) => places.idle.push((time, rule, action)),
-            }
+        for fault in faults {
+            flow.bound_growth(&fault);
+            flow.places.add(fault);
         }
-        flow.places.armed.sort_by_key(|armed| Reverse((armed.at, armed.rule)));
-        flow.places.at_end.sort_by_key(|(rule, _)| *rule);
-        flow.places.timed.sort_by_key(|(time, rule, _)| (*time, *rule));
+        flow.places.sort();
         flow.begin_frame();
         flow
     }
 
     /// Has so little received at once that what is inserted again and again is bounded too.
-    fn bound_growth(&mut self, place: &FaultPlace, action: &FaultAction) {
-        let FaultAction::Insert(bytes) = action else { return };
+    fn bound_growth(&mut self, fault: &RelayFault) {
+        let FaultAction::Insert(bytes) = &fault.action else { return };
+        let place = match &fault.place {
+            FaultPlace::First { of, .. } => of,
+            place => place,
+        };
         let step = match place {
             // A frame has one byte at least.
             FaultPlace::EveryBytes(step) | FaultPlace::EveryFrames(step) => (*step).max(1),
@@ -197,26 +103,18 @@ impl FaultFlow {
             _ => return,
         };
         let limit = (INSERTED_MAX / (bytes.len() as u64 / step + 1)).max(1);
-        self.window = Some(self.window.map_or(limit, |window| window.min(limit)));
-    }
-
-    fn arm(&mut self, armed: Armed) {
-        let is_later = |other: &Armed| (other.at, other.rule) > (armed.at, armed.rule);
-        let before = self.places.armed.partition_point(is_later);
-        self.places.armed.insert(before, armed);
+        self.most_at_once = Some(self.most_at_once.map_or(limit, |most| most.min(limit)));
     }
 
     /// Up to which position bytes may pass without being shown to it: with fewer bytes in all, no
     /// byte is changed, and nothing happens among or after them. Without frames, and if nothing
     /// depends on the time.
     pub(super) fn quiet_until(&self) -> u64 {
-        let Places { armed, searches, .. } = &self.places;
         let is_quiet = self.frames.is_none()
-            && self.drop == 0
+            && !self.lasting.drops()
             && self.changes.is_empty()
-            && searches.is_empty();
-        let next = armed.last().map_or(u64::MAX, |armed| armed.at);
-        if is_quiet { next } else { 0 }
+            && self.places.searches.is_empty();
+        if is_quiet { self.places.next() } else { 0 }
     }
 
     /// Goes on to that position: bytes have passed without being shown to it.
@@ -228,10 +126,9 @@ impl FaultFlow {
     /// Takes bytes that pass unchanged, and among and after which nothing happens; `false`: that is
     /// not so, and nothing was done.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> bool {
-        let Places { armed, in_frames, at_starts, searches, .. } = &self.places;
-        let next = armed.last().map_or(u64::MAX, |armed| armed.at);
-        let is_quiet = next > self.position + bytes.len() as u64
-            && (self.drop, self.drop_before) == (0, 0)
+        let Places { in_frames, at_starts, searches, .. } = &self.places;
+        let is_quiet = self.places.next() > self.position + bytes.len() as u64
+            && !self.lasting.drops()
             && self.changes.is_empty()
             && self.kept.is_empty()
             && self.timing.is_idle()
@@ -282,7 +179,7 @@ impl FaultFlow {
                     let lost = self.frames.as_ref().map_or(0, |frames| frames.number);
                     let is_open = |armed: &Armed| armed.frame.is_none_or(|frame| frame < lost);
                     self.places.armed.retain(is_open);
-                    self.drop_before = 0;
+                    self.lasting.lose_frames();
                     self.release_all(output);
                 }
             }
@@ -296,24 +193,8 @@ impl FaultFlow {
         let is_open =
             |armed: &Armed| armed.at <= start || armed.frame.is_none_or(|frame| frame >= number);
         self.places.armed.retain(is_open);
-        if self.drop_before <= number {
-            self.drop_before = 0;
-        }
-        for index in 0..self.places.at_starts.len() {
-            let (place, rule, action) = &self.places.at_starts[index];
-            let is_here = match place {
-                // A preface is no frame.
-                _ if number == 0 => false,
-                FaultPlace::EveryFrames(step) => number.is_multiple_of((*step).max(1)),
-                FaultPlace::RandomFrames(chance) => chance.hits(number),
-                _ => false,
-            };
-            if is_here {
-                let (rule, action) = (*rule, action.clone());
-                let at = start.saturating_add(action.frame_byte());
-                self.arm(Armed { at, rule, action, frame: Some(number), again: None });
-            }
-        }
+        self.lasting.begin_frame(number);
+        self.places.begin_frame(number, start);
         self.arm_in_frames(|of, part| match part {
             FramePart::Byte(count) if of == number => {
                 start.checked_add(count).map_or(Placed::Never, Placed::At)
@@ -342,12 +223,10 @@ impl FaultFlow {
 
     /// Arms the faults in frames whose places are known now.
     fn arm_in_frames(&mut self, place: impl Fn(u64, FramePart) -> Placed) {
-        for (of, part, rule, action) in core::mem::take(&mut self.places.in_frames) {
+        for (of, part, what) in core::mem::take(&mut self.places.in_frames) {
             match place(of, part) {
-                Placed::At(at) => {
-                    self.arm(Armed { at, rule, action, frame: Some(of), again: None });
-                }
-                Placed::Later => self.places.in_frames.push((of, part, rule, action)),
+                Placed::At(at) => self.places.arm(Armed::once(at, what, Some(of))),
+                Placed::Later => self.places.in_frames.push((of, part, what)),
                 Placed::Never => {}
             }
         }
@@ -362,8 +241,8 @@ impl FaultFlow {
             if rest.is_empty() {
                 return;
             }
-            let next = self.places.armed.last().map_or(u64::MAX, |armed| armed.at);
-            let until = usize::try_from(next - self.position).unwrap_or(usize::MAX);
+            let until = self.places.next() - self.position;
+            let until = usize::try_from(until).unwrap_or(usize::MAX);
             let mut count = rest.len().min(until).min(self.same_delay());
             if let Some(frames) = &self.frames {
                 count = frames.reach(self.position, &rest[..count]);
@@ -374,7 +253,7 @@ impl FaultFlow {
             let (now, later) = rest.split_at(count);
             self.put(now, output);
             self.follow_frames(now, output);
-            self.find(now);
+            self.places.find(self.position, now);
             rest = later;
         }
     }
@@ -386,8 +265,9 @@ impl FaultFlow {
             return;
         }
         self.release_all(output);
-        for (rule, action) in core::mem::take(&mut self.places.at_end) {
-            self.fire(rule, action, output);
+        while !self.places.at_end.is_empty() {
+            let what = self.places.at_end.remove(0);
+            self.fire(what, output);
         }
         if !self.is_over() {
             self.delay();
@@ -472,64 +352,65 @@ impl FaultFlow {
         }
     }
 
-    /// Arms what was searched for and ends with these bytes, so that it happens here.
-    fn find(&mut self, bytes: &[u8]) {
-        let mut index = 0;
-        while index < self.places.searches.len() {
-            if self.places.searches[index].0.advance(bytes) {
-                let (_, rule, action) = self.places.searches.remove(index);
-                let at = self.position;
-                self.arm(Armed { at, rule, action, frame: None, again: None });
-            } else {
-                index += 1;
-            }
-        }
-    }
-
     fn fire_due(&mut self, output: &mut Vec<u8>) {
-        while self.places.armed.last().is_some_and(|armed| armed.at <= self.position) {
-            let Some(Armed { at, rule, action, again, .. }) = self.places.armed.pop() else {
-                return;
-            };
-            let next = again.zip(at.checked_add(1));
-            let next =
-                next.and_then(|(again, from)| Armed::again(from, rule, action.clone(), again));
-            if let Some(next) = next {
-                self.arm(next);
-            }
-            self.fire(rule, action, output);
+        while let Some(what) = self.places.take_due(self.position) {
+            self.fire(what, output);
         }
     }
 
-    fn fire(&mut self, rule: usize, action: FaultAction, output: &mut Vec<u8>) {
+    /// Does what happens at a time.
+    fn fire_timed(&mut self, what: Pending, output: &mut Vec<u8>) {
+        match what.action {
+            FaultAction::Lift => self.lift(what.rule, None),
+            _ => self.fire(what, output),
+        }
+    }
+
+    /// Ends what a rule has begun: what paces it from that byte of the output on, or at once.
+    fn lift(&mut self, rule: usize, at: Option<u64>) {
+        self.places.disarm(rule);
+        if self.lasting.lift(rule) | self.timing.lift(rule, at) {
+            self.report(rule, true);
+        }
+    }
+
+    fn report(&mut self, rule: usize, is_lifted: bool) {
+        let (position, frame) = (self.position, self.frame());
+        self.fired.push(FiredFault { rule, position, frame, is_lifted });
+    }
+
+    fn fire(&mut self, what: Pending, output: &mut Vec<u8>) {
         // After the end there is no place in the output at which anything could happen.
         if self.is_over() {
             return;
         }
-        let (position, frame) = (self.position, self.frame());
+        let Pending { rule, action, .. } = what;
         if let FaultAction::TruncateFrame(kept) = action
-            && frame.is_none_or(|(_, byte)| byte != kept)
+            && self.frame().is_none_or(|(_, byte)| byte != kept)
         {
             // The frame has no more bytes.
             return;
         }
-        self.fired.push(FiredFault { rule, position, frame });
+        self.places.note_happened(rule);
         match action {
+            FaultAction::Lift => return self.lift(rule, Some(self.output)),
             FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
             FaultAction::Hold => self.end(Gate::Hold, output),
+            FaultAction::HoldUntil(time) => self.gate(Gate::Until(self.timing.began() + time)),
             FaultAction::Finish => self.end(Gate::Finish, output),
             FaultAction::Close => self.end(Gate::Close, output),
             FaultAction::Reset => self.end(Gate::Reset, output),
             FaultAction::ResetSides(sides) => self.end(Gate::ResetSides(sides), output),
             FaultAction::BlackHole => {
                 self.release_all(output);
-                (self.drop, self.swallows_fin) = (u64::MAX, true);
+                self.lasting.begin(rule, Effect::BlackHole);
             }
-            FaultAction::Drop(count) => self.drop = self.drop.saturating_add(count),
-            FaultAction::DropFrames(count) => self.drop_frames(count),
-            FaultAction::TruncateFrame(_) => self.drop_frames(1),
+            FaultAction::Drop(0) => {}
+            FaultAction::Drop(count) => self.lasting.begin(rule, Effect::Drop(count)),
+            FaultAction::DropFrames(count) => self.drop_frames(rule, count),
+            FaultAction::TruncateFrame(_) => self.drop_frames(rule, 1),
             FaultAction::Flip { bits, seed } => {
-                self.change(0, Box::new([flip_mask(bits, seed, position)]), true);
+                self.change(0, Box::new([flip_mask(bits, seed, self.position)]), true);
             }
             FaultAction::Xor(bytes) => self.change(0, bytes, true),
             FaultAction::Set(bytes) => self.change(0, bytes, false),
@@ -538,37 +419,36 @@ impl FaultFlow {
                 let is_inside = self.frame().is_some_and(|(_, byte)| byte > 0);
                 self.emit(&bytes, if is_inside { 0 } else { usize::MAX }, output);
             }
-            FaultAction::SwallowFin => self.swallows_fin = true,
+            FaultAction::SwallowFin => self.lasting.begin(rule, Effect::SwallowFin),
             FaultAction::SetLength(value) => self.set_length(value),
             FaultAction::AddLength(by) => self.keep_frame(KeptFor::Length(by)),
             FaultAction::DuplicateFrame => self.keep_frame(KeptFor::Duplicate),
             FaultAction::SwapFrame => self.keep_frame(KeptFor::Swap),
             FaultAction::Delay { time, jitter, seed } => {
-                self.timing.add_delay(Delay { time, jitter, seed });
+                self.timing.add_delay(rule, Delay { time, jitter, seed });
             }
-            FaultAction::Rate(bytes) => self.gate(Gate::Pace(SendPace::rate(bytes))),
-            FaultAction::SharedRate(rate) => self.gate(Gate::Pace(SendPace::shared(rate))),
+            FaultAction::Rate(bytes) => self.gate(Gate::Pace(rule, SendPace::rate(bytes))),
+            FaultAction::SharedRate(rate) => self.gate(Gate::Pace(rule, SendPace::shared(rate))),
             FaultAction::Dribble { bytes, per } => {
-                self.gate(Gate::Pace(SendPace::dribble(bytes, per)));
+                self.gate(Gate::Pace(rule, SendPace::dribble(bytes, per)));
             }
             FaultAction::Split { first, every } => {
                 let start = self.output;
-                self.gate(Gate::Pace(SendPace::Split { first, every, start }));
+                self.gate(Gate::Pace(rule, SendPace::Split { first, every, start }));
             }
             FaultAction::Merge { bytes, within } => {
-                self.gate(Gate::Pace(SendPace::merge(bytes, within)));
+                self.gate(Gate::Pace(rule, SendPace::merge(bytes, within)));
             }
-            FaultAction::Window(bytes) => {
-                // What bounds insertions stays.
-                self.window = Some(self.window.map_or(bytes, |window| window.min(bytes)));
-            }
+            FaultAction::Window(bytes) => self.lasting.begin(rule, Effect::Window(bytes)),
         }
+        self.report(rule, false);
     }
 
     /// Drops what is left of the current frame, and so many whole ones less one after it.
-    fn drop_frames(&mut self, count: u64) {
-        let end = self.frame().map_or(0, |(number, _)| number.saturating_add(count));
-        self.drop_before = self.drop_before.max(end);
+    fn drop_frames(&mut self, rule: usize, count: u64) {
+        if let Some((number, _)) = self.frame() {
+            self.lasting.begin(rule, Effect::DropBefore(number.saturating_add(count)));
+        }
     }
 
     /// Keeps the frame that begins here, or its header.
@@ -600,7 +480,6 @@ impl FaultFlow {
     fn end(&mut self, gate: Gate, output: &mut Vec<u8>) {
         self.release_all(output);
         self.gate(gate);
-        self.drop = u64::MAX;
     }
 
     fn is_over(&self) -> bool {
@@ -609,7 +488,11 @@ impl FaultFlow {
 
     /// Appends what becomes of the next bytes, at none of which anything happens.
     fn put(&mut self, bytes: &[u8], output: &mut Vec<u8>) {
-        if self.drops_all() {
+        if self.is_over() {
+            return;
+        }
+        let dropped = self.lasting.drop_next(bytes.len());
+        if dropped == bytes.len() && self.changes.is_empty() {
             return;
         }
         let start = output.len();
@@ -626,14 +509,7 @@ impl FaultFlow {
             change.done += count;
         }
         self.changes.retain(|change| change.done < change.bytes.len());
-        let dropped = self.drop.min(bytes.len() as u64);
-        self.drop -= dropped;
-        if self.drop_before > 0 {
-            output.truncate(start);
-        } else {
-            // No more than there are bytes.
-            output.drain(start..start + dropped as usize);
-        }
+        output.drain(start..start + dropped);
         self.keep(start, 0, output);
         self.bound_kept(output);
         if output.len() > start {
@@ -658,12 +534,12 @@ impl FaultFlow {
 
     /// Whether nothing comes out of the bytes that follow.
     pub(super) fn drops_all(&self) -> bool {
-        self.drop == u64::MAX
+        self.lasting.drops_all() || self.is_over()
     }
 
     /// Whether the source's FIN is passed on once everything was sent.
     pub(super) fn swallows_fin(&self) -> bool {
-        self.swallows_fin
+        self.lasting.swallows_fin()
     }
 
     /// Whether there is something to take that happened since the last time.
@@ -674,8 +550,8 @@ impl FaultFlow {
 
     /// Whether what happens depends on the time.
     pub(super) fn needs_time(&self) -> bool {
-        let Places { timed, idle, begin_delays, .. } = &self.places;
-        !self.timing.is_idle() || !timed.is_empty() || !idle.is_empty() || *begin_delays
+        let Places { timed, idle, need_time, .. } = &self.places;
+        !self.timing.is_idle() || !timed.is_empty() || !idle.is_empty() || *need_time
     }
 
     /// Records that bytes come now.
@@ -692,8 +568,8 @@ impl FaultFlow {
         while let Some((time, ..)) = self.places.timed.first()
             && began + *time <= now
         {
-            let (_, rule, action) = self.places.timed.remove(0);
-            self.fire(rule, action, output);
+            let (_, what) = self.places.timed.remove(0);
+            self.fire_timed(what, output);
         }
     }
 
@@ -711,11 +587,13 @@ impl FaultFlow {
             return false;
         }
         let received = self.timing.received();
-        let is_due = |(time, ..): &mut (Duration, usize, FaultAction)| received + *time <= now;
-        let due: Vec<_> = self.places.idle.extract_if(.., is_due).collect();
-        let has_happened = !due.is_empty();
-        for (_, rule, action) in due {
-            self.fire(rule, action, output);
+        let mut has_happened = false;
+        while let Some((time, _)) = self.places.idle.first()
+            && received + *time <= now
+        {
+            let (_, what) = self.places.idle.remove(0);
+            self.fire_timed(what, output);
+            has_happened = true;
         }
         has_happened
     }
@@ -730,7 +608,7 @@ impl FaultFlow {
 
     /// How many bytes are received at once at most.
     pub(super) fn window(&self) -> Option<u64> {
-        self.window
+        self.lasting.window().into_iter().chain(self.most_at_once).min()
     }
 
     /// Where the stream stopped making sense, once.

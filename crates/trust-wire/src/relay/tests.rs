@@ -7,6 +7,7 @@ use crate::turn::{Question, Readiness, Refusal, Unread};
 use RelaySide::{Client, Upstream};
 
 mod bulk;
+mod lifting;
 mod timing;
 
 const LINGER: Duration = Duration::from_secs(2);

@@ -218,6 +218,70 @@ fn a_place_that_can_never_come_is_refused() {
     assert!(told.contains("needs a length field"), "{told}");
     let told = refused(&["truncate 5 @ every 2 frames"]);
     assert!(told.contains("the rule 'truncate 5 @ every 2 frames' needs frames"), "{told}");
+    let told = refused(&["delay 1s until frame 7"]);
+    assert!(told.contains("the rule 'delay 1s until frame 7' needs frames"), "{told}");
+    let told = refused(&["hold @ byte 5 until byte 9"]);
+    assert!(told.contains("expected time TIME: after a hold nothing is received"), "{told}");
+}
+
+#[test]
+fn a_rule_ends_at_exactly_its_byte_and_that_is_reported() {
+    let rule = "black-hole @ byte 3 until byte 6 up";
+    let Through { proxy, mut client, mut server } = through(&[rule]);
+    client.send(b"abcdefghi");
+    server.receives(b"abcghi");
+    client.half_close();
+    server.receives_end();
+    server.half_close();
+    client.receives_end();
+    is_reported(&proxy, &client, rule, "up", 3);
+    let lifted = proxy.event_about(client.address(), "fault_lifted");
+    assert_eq!((lifted.text("rule"), lifted.text("direction")), (rule, "up"));
+    assert_eq!(lifted.count("byte"), 6);
+    proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    proxy.stop();
+}
+
+#[test]
+fn a_rule_happens_no_more_often_than_it_says() {
+    let rules = [
+        "xor 0x20 @ every 2 bytes 2 times up",
+        "insert \"!\" @ match \"xx\" 2 times up",
+        "insert \"-\" @ every 3 bytes until byte 9 up",
+    ];
+    let Through { proxy, mut client, mut server } = through(&rules);
+    for byte in b"abcdefxxxxxx" {
+        client.send(&[*byte]);
+    }
+    client.half_close();
+    server.receives_to_end(b"abC-dEf-xx!xx!xx");
+    server.half_close();
+    client.receives_end();
+    let events = proxy.stop();
+    let of = |rule: &str| {
+        let faults = event::named(&events, "fault").into_iter();
+        faults.filter(|fault| fault.text("rule") == rule).map(|fault| fault.count("byte"))
+    };
+    assert_eq!(rules.map(|rule| of(rule).collect::<Vec<_>>()), [[2, 4], [8, 10], [3, 6]]);
+}
+
+#[test]
+fn a_window_ends_too() {
+    let rule = "window 4096 until byte 20000 up";
+    let Through { proxy, mut client, mut server } = through(&[rule]);
+    let question = pattern(1_000_000);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            client.send(&question);
+            client.half_close();
+        });
+        server.receives_to_end(&question);
+    });
+    let lifted = proxy.event_about(client.address(), "fault_lifted");
+    assert_eq!((lifted.text("rule"), lifted.count("byte")), (rule, 20_000));
+    server.half_close();
+    client.receives_end();
+    proxy.stop();
 }
 
 #[test]

@@ -201,13 +201,13 @@ fn short(foretold: [Foretold; 2]) -> [(usize, bool, Option<SeenEnd>); 2] {
     foretold.map(|Foretold { bytes, is_exact, seen, .. }| (bytes.len(), is_exact, seen))
 }
 
-/// Checks that the proxy has reported the foretold faults of a connection, at their places.
+/// Checks that the proxy has reported the foretold faults of a connection, and where they ended.
 #[track_caller]
 fn check_reports(schedule: &PlayedSchedule, events: &[Event]) {
     let Some(foretold) = &schedule.foretold else { return };
     for (direction, Foretold { fired, is_exact, .. }) in ["down", "up"].into_iter().zip(foretold) {
         let is_of_it = |event: &&Event| {
-            event.name() == "fault"
+            matches!(event.name(), "fault" | "fault_lifted")
                 && event.count("conn") == schedule.connection
                 && event.text("direction") == direction
         };

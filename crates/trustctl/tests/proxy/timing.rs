@@ -258,6 +258,71 @@ fn frames_are_sent_twice_later_shorter_or_not_at_all() {
 }
 
 #[test]
+fn what_is_held_until_a_time_comes_then_and_whole() {
+    let rule = "hold @ byte 1000 until time 300ms down";
+    let Through { proxy, mut client, mut server } = through(&[rule], &[]);
+    let answer = pattern(200_000);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            server.send(&answer);
+            server.half_close();
+        });
+        client.receives_to_end(&answer);
+    });
+    client.half_close();
+    server.receives_end();
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert!(close.number("duration_ms") >= 300.0, "{close:?}");
+    proxy.stop();
+}
+
+#[test]
+fn a_delay_ends_after_its_last_byte() {
+    let Through { proxy, mut client, mut server } =
+        through(&["delay 5s @ byte 4 until byte 8 up"], &[]);
+    client.send(b"four");
+    server.receives(b"four");
+    let began = Instant::now();
+    client.send(b"late");
+    server.receives(b"late");
+    assert!(began.elapsed() >= Duration::from_secs(5));
+    let began = Instant::now();
+    client.send(b"soon");
+    server.receives(b"soon");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    end(Through { proxy, client, server });
+}
+
+#[test]
+fn a_pace_that_ends_at_a_time_keeps_nothing_back_from_then_on() {
+    let rule = "dribble 1 per 1h until time 200ms up";
+    let Through { proxy, mut client, mut server } = through(&[rule], &[]);
+    let question = pattern(100_000);
+    client.send(&question);
+    server.receives(&question);
+    let lifted = proxy.event_about(client.address(), "fault_lifted");
+    assert_eq!(lifted.text("rule"), rule);
+    end(Through { proxy, client, server });
+}
+
+#[test]
+fn a_fin_that_is_swallowed_until_a_time_comes_then() {
+    let rule = "swallow fin until time 300ms up";
+    let Through { proxy, mut client, mut server } = through(&[rule], &[]);
+    client.send(b"question");
+    client.half_close();
+    server.receives_to_end(b"question");
+    // The other direction is still open, so no close has sent it.
+    server.send(b"answer");
+    client.receives(b"answer");
+    server.half_close();
+    client.receives_end();
+    let close = proxy.ends(client.address(), "fin", ["fin", "fin", "fin", "fin"]);
+    assert!(close.number("duration_ms") >= 300.0, "{close:?}");
+    proxy.stop();
+}
+
+#[test]
 fn a_fault_at_a_time_needs_no_bytes() {
     let Through { proxy, mut client, mut server } = through(&["rst both @ time 60ms up"], &[]);
     client.receives_reset();

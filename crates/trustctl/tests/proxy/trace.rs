@@ -82,6 +82,29 @@ fn a_random_run_is_repeated_without_randomness() {
 }
 
 #[test]
+fn rules_that_end_or_happen_a_few_times_are_repeated_as_they_were() {
+    let files = Files::new();
+    let trace = files.path("trace");
+    let rules = [
+        "flip 2 bits @ every 3 bytes 4 times up",
+        "conn 50%: drop 9 bytes @ random 40% per frame until frame 7 byte 2 up",
+        "conn 50%: insert \"!\" @ match 0x03 5 times up",
+        "conn 50%: black-hole @ frame 4 until match 0x0808 up",
+    ];
+    let mut flags: Vec<&str> = rules.iter().flat_map(|rule| ["--fault", rule]).collect();
+    flags.extend(["--seed", "5", "--trace", &trace]);
+    let first = run(&flags, 8);
+    assert_eq!(run(&["--replay", &trace], 8), first);
+    let lines = read(&trace);
+    let lifted = of_kind(&lines, "lifted");
+    assert!(lifted.iter().any(|line| line["rule"] == rules[3]), "{lifted:?}");
+    for line in lifted {
+        let place = (&line["direction"], line["byte"].as_u64());
+        assert!(matches!(place.1, Some(26 | 35)) && *place.0 == "up", "{line}");
+    }
+}
+
+#[test]
 fn a_trace_says_what_both_sides_had_and_is_its_owner_s() {
     let files = Files::new();
     let path = files.path("trace");

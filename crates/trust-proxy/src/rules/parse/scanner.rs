@@ -153,6 +153,13 @@ impl<'a> Scanner<'a> {
         self.word(parse_share, "a share from 0.0001% to 100%")
     }
 
+    /// Whether a number of times is next.
+    pub(super) fn is_at_times(&self) -> bool {
+        let mut words = self.rest().split_whitespace();
+        let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+        words.next().is_some_and(is_number) && matches!(words.next(), Some("time" | "times"))
+    }
+
     /// What says that a word is there, or is not.
     pub(super) fn require(&mut self, word: &str) -> Result<(), RuleError> {
         match self.take_if(word) {

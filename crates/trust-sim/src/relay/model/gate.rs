@@ -26,8 +26,10 @@ pub enum GateKind {
     Reset,
     /// RST for these sides, and FIN for the other one.
     ResetSides([bool; 2]),
-    /// Bytes are sent in that way from there on.
-    Pattern(SendPattern),
+    /// Bytes are sent in that way of a rule from there on.
+    Pattern(usize, SendPattern),
+    /// They are no longer sent in the ways of that rule.
+    PatternEnd(usize),
 }
 
 /// How fast, and in which pieces, bytes are sent.
@@ -58,11 +60,20 @@ pub enum SendPattern {
     },
 }
 
-/// A delay that begins after so many bytes of the output.
+/// A delay of a part of the output.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelDelay {
-    /// That place.
+    /// After how many bytes of the output it begins.
     pub output: usize,
+    /// And ends; `None`: it does not.
+    pub until: Option<usize>,
     /// How long it is.
     pub time: Duration,
+}
+
+impl ModelDelay {
+    /// Whether it is for what comes after so many bytes of the output.
+    pub fn has(&self, output: usize) -> bool {
+        self.output <= output && self.until.is_none_or(|until| output < until)
+    }
 }

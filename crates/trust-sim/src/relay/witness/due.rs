@@ -55,13 +55,14 @@ impl RelayWitness {
         if delays.is_empty() {
             return;
         }
-        let mut starts: Vec<usize> = delays.iter().map(|delay| delay.output).collect();
+        let ends = delays.iter().filter_map(|delay| delay.until);
+        let mut starts: Vec<usize> = delays.iter().map(|delay| delay.output).chain(ends).collect();
         starts.push(before);
         starts.retain(|start| (before..due).contains(start));
         starts.extend((with_end && !side.model.is_over(met)).then_some(due));
         starts.sort_unstable();
         for start in starts {
-            let of_it = delays.iter().filter(|delay| delay.output <= start);
+            let of_it = delays.iter().filter(|delay| delay.has(start));
             let time: Duration = of_it.map(|delay| delay.time).sum();
             if !time.is_zero() {
                 side.timing.delay(start, now + time);
@@ -98,8 +99,7 @@ impl RelayWitness {
         let mut gates = (side.passed..).map_while(|number| side.model.gate(number, met));
         let is_held = gates.any(|gate| gate.kind == GateKind::Hold);
         let gates = (side.passed..).map_while(|number| side.model.gate(number, met)).count();
-        let is_delaying = side.model.delays(met).next().is_some();
-        let room = if is_delaying { usize::MAX } else { side.timing.room() };
+        let room = if side.model.is_delaying(met) { usize::MAX } else { side.timing.room() };
         side.settled.is_some()
             || held == 0 && self.is_free(to)
             || !is_held && held + gates * gate_len < room

@@ -12,11 +12,14 @@ pub(super) struct WatchedTiming {
     /// How many of these times have come.
     come: usize,
     paces: Vec<WatchedPace>,
+    /// What may be held because of a pattern that has ended.
+    left_room: usize,
 }
 
 /// A pattern that has begun.
 #[derive(Debug)]
 struct WatchedPace {
+    rule: usize,
     pattern: SendPattern,
     /// At which byte of the output.
     start: usize,
@@ -46,8 +49,14 @@ impl WatchedTiming {
         self.delayed.get(self.come).copied()
     }
 
-    pub(super) fn begin(&mut self, pattern: SendPattern, start: usize) {
-        self.paces.push(WatchedPace { pattern, start, sent_at: None, ahead: 0 });
+    pub(super) fn begin(&mut self, rule: usize, pattern: SendPattern, start: usize) {
+        self.paces.push(WatchedPace { rule, pattern, start, sent_at: None, ahead: 0 });
+    }
+
+    /// Ends what that rule has begun.
+    pub(super) fn end(&mut self, rule: usize) {
+        self.left_room = self.most_held();
+        self.paces.retain(|pace| pace.rule != rule);
     }
 
     /// Whether it may not be known if more can be sent now.
@@ -69,13 +78,18 @@ impl WatchedTiming {
         }
     }
 
-    /// How much is held for patterns at most.
+    /// How much is taken to be held for patterns at most.
     pub(super) fn room(&self) -> usize {
         let room = |pace: &WatchedPace| match pace.pattern {
             SendPattern::Dribble { bytes, .. } | SendPattern::Merge { bytes, .. } => bytes as usize,
             SendPattern::Rate(_) | SendPattern::Split { .. } => 0,
         };
         self.paces.iter().map(room).max().unwrap_or(0)
+    }
+
+    /// The same, and what was for patterns that have ended: it may still be there.
+    pub(super) fn most_held(&self) -> usize {
+        self.room().max(self.left_room)
     }
 
     /// How long it takes at most until something can be sent.

@@ -10,7 +10,7 @@ use super::pace::SharedRate;
 pub struct RelayFault {
     /// For the caller to know it by. Faults at one place happen in the order of these.
     pub rule: usize,
-    /// Where it happens, once.
+    /// Where it happens: once, or each time if there are many such places.
     pub place: FaultPlace,
     /// What happens.
     pub action: FaultAction,
@@ -23,6 +23,14 @@ pub enum FaultPlace {
     Byte(u64),
     /// After the first occurrence of these bytes; never if there are none.
     Match(Box<[u8]>),
+    /// The first ones of many places, or of the occurrences of the bytes of a match; these do not
+    /// overlap.
+    First {
+        /// How many of them.
+        times: u64,
+        /// Of which.
+        of: Box<FaultPlace>,
+    },
     /// Inside a frame; never if the frame does not come, or is too short for that.
     Frame {
         /// Which one, from 1.
@@ -116,6 +124,8 @@ pub enum FaultAction {
     Stall(Duration),
     /// Nothing passes from here on, and the source is no longer received from.
     Hold,
+    /// Nothing passes until the relay has existed for so long.
+    HoldUntil(Duration),
     /// What follows is received and dropped, FIN included.
     BlackHole,
     /// This many of the bytes that follow are dropped.
@@ -192,6 +202,11 @@ pub enum FaultAction {
     },
     /// From here on at most so many bytes are received at once.
     Window(u64),
+    /// What the faults of the same rule have begun ends here, and none of them happens from here
+    /// on, nor here. A change of bytes or of a frame that has begun is completed. Bytes that came
+    /// before are still sent as these faults say, but at a time or a pause what paces them ends for
+    /// these too. Dropped bytes and the end of a stream cannot be taken back.
+    Lift,
 }
 
 impl FaultAction {
@@ -213,4 +228,6 @@ pub struct FiredFault {
     pub position: u64,
     /// In which frame, from 1, and after how many of its bytes; `None` without frames.
     pub frame: Option<(u64, u64)>,
+    /// What the rule had begun ended here, by [`FaultAction::Lift`].
+    pub is_lifted: bool,
 }

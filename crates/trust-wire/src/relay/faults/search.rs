@@ -38,7 +38,7 @@ impl Search {
         found + usize::from(self.bytes[found] == byte)
     }
 
-    /// After how many of these bytes, which come next, the first occurrence ends.
+    /// After how many of these bytes, which come next, the next occurrence ends.
     pub(super) fn next_end(&self, bytes: &[u8]) -> Option<usize> {
         let mut found = self.found;
         let ends = bytes.iter().position(|byte| {
@@ -48,9 +48,14 @@ impl Search {
         ends.map(|last| last + 1)
     }
 
-    /// Takes these bytes, in which no occurrence ends but at their end; whether one does.
+    /// Takes these bytes, in which no occurrence ends but at their end; whether one does. The next
+    /// one begins after it.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> bool {
         self.found = bytes.iter().fold(self.found, |found, byte| self.step(found, *byte));
-        self.found == self.bytes.len()
+        let is_whole = self.found == self.bytes.len();
+        if is_whole {
+            self.found = 0;
+        }
+        is_whole
     }
 }

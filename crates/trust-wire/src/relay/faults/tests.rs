@@ -1,5 +1,6 @@
 use alloc::collections::VecDeque;
 use alloc::vec;
+use core::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -15,9 +16,80 @@ struct Model {
     fired: Vec<FiredFault>,
     /// Frames that are kept: which one, what for, and their bytes.
     kept: Vec<(u64, KeptFor, Vec<u8>)>,
+    /// What goes on, by its rule.
+    begun: Vec<(usize, Begun)>,
+}
+
+/// What a rule has begun.
+#[derive(Clone, Copy, PartialEq)]
+enum Begun {
+    /// So many bytes are dropped.
+    Drop(u64),
+    /// Frames before this one are dropped.
+    DropBefore(u64),
+    BlackHole,
+    Pace,
+    /// What does not change the output.
+    Other,
 }
 
 impl Model {
+    /// The output waits here.
+    fn gate(&mut self, gate: Gate) {
+        self.gates.push((self.output.len() as u64, gate));
+    }
+
+    /// What comes out from here on is sent at a pace.
+    fn pace(&mut self, rule: usize, pace: SendPace) {
+        self.gate(Gate::Pace(rule, pace));
+        self.begun.push((rule, Begun::Pace));
+    }
+
+    /// So many more bytes are dropped.
+    fn drop(&mut self, rule: usize, count: u64) {
+        for (of, begun) in &mut self.begun {
+            if let (true, Begun::Drop(left)) = (*of == rule, begun) {
+                *left = left.saturating_add(count);
+                return;
+            }
+        }
+        self.begun.push((rule, Begun::Drop(count)));
+    }
+
+    /// Whether the next byte, which is of that frame, is dropped.
+    fn drops_next(&mut self, frame: u64) -> bool {
+        let mut is_dropped = false;
+        for (_, begun) in &mut self.begun {
+            match begun {
+                Begun::DropBefore(before) => is_dropped |= frame < *before,
+                Begun::BlackHole => is_dropped = true,
+                Begun::Drop(_) | Begun::Pace | Begun::Other => {}
+            }
+        }
+        let mut counts = self.begun.iter_mut().filter_map(|(_, begun)| match begun {
+            Begun::Drop(left) if *left > 0 => Some(left),
+            _ => None,
+        });
+        if let Some(left) = counts.next() {
+            *left -= 1;
+            is_dropped = true;
+        }
+        self.begun.retain(|(_, begun)| *begun != Begun::Drop(0));
+        is_dropped
+    }
+
+    /// What a rule has begun ends in that frame; whether there was something.
+    fn lift(&mut self, rule: usize, frame: u64) -> bool {
+        let is_over = |begun: Begun| matches!(begun, Begun::DropBefore(it) if it <= frame);
+        self.begun.retain(|(_, begun)| !is_over(*begun));
+        let ended = self.begun.extract_if(.., |(of, _)| *of == rule);
+        let ended: Vec<Begun> = ended.map(|(_, begun)| begun).collect();
+        if ended.contains(&Begun::Pace) {
+            self.gate(Gate::Unpace(rule));
+        }
+        !ended.is_empty()
+    }
+
     /// A byte of that frame comes out, unless a frame from `keeper` on keeps it.
     fn put(&mut self, byte: u8, frame: u64, keeper: usize) {
         for (number, kept_for, bytes) in self.kept.iter_mut().skip(keeper) {
@@ -79,11 +151,14 @@ fn model(
     ends: bool,
 ) -> (Vec<u8>, Vec<(u64, Gate)>, Vec<FiredFault>) {
     let mut model = Model::default();
-    let (mut drop, mut drop_before, mut is_over) = (0_u64, 0_u64, false);
+    let mut is_over = false;
     let frames = frames_of(stream);
     // What is done to the next bytes, by each of those that are not done; `None`: nothing.
     let mut changes: Vec<VecDeque<Option<Changed>>> = vec![];
-    let mut is_found = vec![false; faults.len()];
+    // How often each of them can still happen, and where the next occurrence of a match can begin.
+    let mut left: Vec<u64> = faults.iter().map(|fault| each(fault).1).collect();
+    let mut search_from = vec![0; faults.len()];
+    let mut lifted: Vec<usize> = vec![];
     for at in 0..=stream.len() {
         if let Some(index) = frames.iter().position(|(start, _)| start + 2 == at) {
             model.release_header(index as u64 + 1, true);
@@ -95,8 +170,9 @@ fn model(
         }
         let mut due: Vec<(usize, &RelayFault)> = vec![];
         for (index, fault) in faults.iter().enumerate() {
+            let (place, _) = each(fault);
             let cut_at = if let FaultAction::TruncateFrame(kept) = fault.action { kept } else { 0 };
-            let is_due = match &fault.place {
+            let is_due = match place {
                 FaultPlace::Byte(place) => *place == at as u64,
                 FaultPlace::EveryBytes(step) => at > 0 && (at as u64).is_multiple_of(*step),
                 FaultPlace::RandomBytes(chance) => {
@@ -106,8 +182,12 @@ fn model(
                 FaultPlace::EveryFrames(step) => in_frame == cut_at && number.is_multiple_of(*step),
                 FaultPlace::RandomFrames(chance) => in_frame == cut_at && chance.hits(number),
                 FaultPlace::Match(bytes) => {
-                    let is_here = !bytes.is_empty() && stream[..at].ends_with(bytes);
-                    is_here && !core::mem::replace(&mut is_found[index], true)
+                    let searched = stream.get(search_from[index]..at).unwrap_or_default();
+                    let is_here = !bytes.is_empty() && searched.ends_with(bytes);
+                    if is_here {
+                        search_from[index] = at;
+                    }
+                    is_here
                 }
                 FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
                     let part = FramePart::Byte(cut_at);
@@ -116,21 +196,27 @@ fn model(
                 FaultPlace::Frame { number, part } => {
                     place_in(&frames, *number, *part, stream.len()) == Some(at)
                 }
-                FaultPlace::End | FaultPlace::Time(_) | FaultPlace::Idle(_) => false,
+                FaultPlace::End
+                | FaultPlace::Time(_)
+                | FaultPlace::Idle(_)
+                | FaultPlace::First { .. } => false,
             };
-            if is_due {
+            if is_due && left[index] > 0 {
+                left[index] -= 1;
                 due.push((fault.rule, fault));
             }
         }
-        due.sort_by_key(|(rule, _)| *rule);
+        due.sort_by_key(|(_, fault)| order(fault));
         if at == stream.len() && ends {
-            if !is_over && due.iter().all(|(_, fault)| !ends_all(&fault.action)) {
-                // What is due at the last byte comes before that.
-                due.push((usize::MAX, &RELEASE));
-            }
-            let at_end = faults.iter().filter(|fault| fault.place == FaultPlace::End);
+            // What is due at the last byte comes before that.
+            due.push((usize::MAX, &RELEASE));
+            let is_at_end = |fault: &&RelayFault| {
+                let (place, times) = each(fault);
+                *place == FaultPlace::End && times > 0
+            };
+            let at_end = faults.iter().filter(is_at_end);
             let mut at_end: Vec<_> = at_end.map(|fault| (fault.rule, fault)).collect();
-            at_end.sort_by_key(|(rule, _)| *rule);
+            at_end.sort_by_key(|(_, fault)| order(fault));
             due.extend(at_end);
         }
         for (rule, fault) in due {
@@ -144,13 +230,20 @@ fn model(
             if matches!(fault.action, FaultAction::TruncateFrame(kept) if kept != in_frame) {
                 continue;
             }
-            let frame = Some((number, in_frame));
-            model.fired.push(FiredFault { rule, position: at as u64, frame });
+            if lifted.contains(&rule) {
+                continue;
+            }
+            let is_lifted = fault.action == FaultAction::Lift;
+            if is_lifted {
+                lifted.push(rule);
+            }
+            if !is_lifted || model.lift(rule, number) {
+                let (position, frame) = (at as u64, Some((number, in_frame)));
+                model.fired.push(FiredFault { rule, position, frame, is_lifted });
+            }
             if ends_all(&fault.action) || fault.action == FaultAction::BlackHole {
                 model.release(number);
             }
-            let place = model.output.len() as u64;
-            let mut gate = |gate| model.gates.push((place, gate));
             let mut keep = |kept_for: KeptFor| {
                 if in_frame == 0 {
                     let before =
@@ -159,16 +252,25 @@ fn model(
                 }
             };
             match &fault.action {
-                FaultAction::Reset => gate(Gate::Reset),
-                FaultAction::ResetSides(sides) => gate(Gate::ResetSides(*sides)),
-                FaultAction::Finish => gate(Gate::Finish),
-                FaultAction::Close => gate(Gate::Close),
-                FaultAction::Stall(time) => gate(Gate::Stall(*time)),
-                FaultAction::Hold => gate(Gate::Hold),
-                FaultAction::BlackHole => drop = u64::MAX,
-                FaultAction::Drop(count) => drop = drop.saturating_add(*count),
-                FaultAction::DropFrames(count) => drop_before = drop_before.max(number + count),
-                FaultAction::TruncateFrame(_) => drop_before = drop_before.max(number + 1),
+                FaultAction::Reset => model.gate(Gate::Reset),
+                FaultAction::ResetSides(sides) => model.gate(Gate::ResetSides(*sides)),
+                FaultAction::Finish => model.gate(Gate::Finish),
+                FaultAction::Close => model.gate(Gate::Close),
+                FaultAction::Stall(time) => model.gate(Gate::Stall(*time)),
+                FaultAction::Hold => model.gate(Gate::Hold),
+                FaultAction::HoldUntil(time) => {
+                    model.gate(Gate::Until(Timestamp::default() + *time));
+                }
+                FaultAction::Lift => {}
+                FaultAction::BlackHole => model.begun.push((rule, Begun::BlackHole)),
+                FaultAction::Drop(0) => {}
+                FaultAction::Drop(count) => model.drop(rule, *count),
+                FaultAction::DropFrames(count) => {
+                    model.begun.push((rule, Begun::DropBefore(number + count)));
+                }
+                FaultAction::TruncateFrame(_) => {
+                    model.begun.push((rule, Begun::DropBefore(number + 1)));
+                }
                 FaultAction::Flip { bits, seed } => {
                     let mask = flip_mask(*bits, *seed, at as u64);
                     changes.push([Some(Changed::Xor(mask))].into());
@@ -183,28 +285,26 @@ fn model(
                     let keeper = if in_frame == 0 { usize::MAX } else { 0 };
                     bytes.iter().for_each(|byte| model.put(*byte, number, keeper));
                 }
-                FaultAction::SwallowFin | FaultAction::Window(_) => {}
+                FaultAction::SwallowFin | FaultAction::Window(_) => {
+                    model.begun.push((rule, Begun::Other));
+                }
                 FaultAction::SetLength(value) => {
                     changes.push([None, Some(Changed::Set(*value as u8))].into());
                 }
                 FaultAction::AddLength(by) => keep(KeptFor::Length(*by)),
                 FaultAction::DuplicateFrame => keep(KeptFor::Duplicate),
                 FaultAction::SwapFrame => keep(KeptFor::Swap),
-                FaultAction::Rate(bytes) => gate(Gate::Pace(SendPace::rate(*bytes))),
-                FaultAction::SharedRate(rate) => gate(Gate::Pace(SendPace::shared(rate.clone()))),
+                FaultAction::Rate(bytes) => model.pace(rule, SendPace::rate(*bytes)),
+                FaultAction::SharedRate(rate) => model.pace(rule, SendPace::shared(rate.clone())),
                 FaultAction::Dribble { bytes, per } => {
-                    gate(Gate::Pace(SendPace::dribble(*bytes, *per)));
+                    model.pace(rule, SendPace::dribble(*bytes, *per));
                 }
                 FaultAction::Split { first, every } => {
-                    gate(Gate::Pace(SendPace::Split {
-                        first: *first,
-                        every: *every,
-                        start: place,
-                    }));
+                    let start = model.output.len() as u64;
+                    model.pace(rule, SendPace::Split { first: *first, every: *every, start });
                 }
                 FaultAction::Merge { bytes, within } => {
-                    let (bytes, within) = (*bytes, *within);
-                    gate(Gate::Pace(SendPace::merge(bytes, within)));
+                    model.pace(rule, SendPace::merge(*bytes, *within));
                 }
                 FaultAction::Delay { .. } => unreachable!("it depends on the time"),
             }
@@ -222,14 +322,25 @@ fn model(
         if is_over {
             continue;
         }
-        if drop == 0 && drop_before <= number {
+        if !model.drops_next(number) {
             model.put(byte, number, 0);
-        }
-        if drop < u64::MAX {
-            drop = drop.saturating_sub(1);
         }
     }
     (model.output, model.gates, model.fired)
+}
+
+/// Where it happens, and how often at most.
+fn each(fault: &RelayFault) -> (&FaultPlace, u64) {
+    match &fault.place {
+        FaultPlace::First { times, of } => (of, *times),
+        place @ FaultPlace::Match(_) => (place, 1),
+        place => (place, u64::MAX),
+    }
+}
+
+/// In which order faults at one place happen.
+fn order(fault: &RelayFault) -> (usize, bool) {
+    (fault.rule, fault.action != FaultAction::Lift)
 }
 
 /// Stands for what comes out at the end of a stream.
@@ -294,7 +405,8 @@ fn action() -> impl Strategy<Value = FaultAction> {
         1 => Just(FaultAction::Close),
         2 => (1..9_u64).prop_map(|time| FaultAction::Stall(Duration::from_millis(time))),
         1 => Just(FaultAction::Hold),
-        1 => Just(FaultAction::BlackHole),
+        1 => (1..9_u64).prop_map(|time| FaultAction::HoldUntil(Duration::from_millis(time))),
+        2 => Just(FaultAction::BlackHole),
         4 => (0..9_u64).prop_map(FaultAction::Drop),
         4 => bytes().prop_map(FaultAction::Xor),
         4 => bytes().prop_map(FaultAction::Set),
@@ -327,6 +439,15 @@ fn part() -> impl Strategy<Value = FramePart> {
 }
 
 fn place() -> impl Strategy<Value = FaultPlace> {
+    prop_oneof![
+        4 => each_place(),
+        1 => (0..4_u64, each_place()).prop_map(|(times, of)| {
+            FaultPlace::First { times, of: Box::new(of) }
+        }),
+    ]
+}
+
+fn each_place() -> impl Strategy<Value = FaultPlace> {
     let found = prop::collection::vec(0..3_u8, 0..4).prop_map(Vec::into_boxed_slice);
     prop_oneof![
         4 => (0..50_u64).prop_map(FaultPlace::Byte),
@@ -345,9 +466,15 @@ fn chance() -> impl Strategy<Value = Chance> {
 }
 
 fn faults() -> impl Strategy<Value = Vec<RelayFault>> {
-    prop::collection::vec((place(), action()), 0..6).prop_map(|faults| {
-        let numbered = faults.into_iter().enumerate();
-        numbered.map(|(rule, (place, action))| RelayFault { rule, place, action }).collect()
+    let until = prop::option::of(place());
+    prop::collection::vec((place(), action(), until), 0..6).prop_map(|faults| {
+        let mut all = vec![];
+        for (rule, (place, action, until)) in faults.into_iter().enumerate() {
+            all.push(RelayFault { rule, place, action });
+            let lift = |place| RelayFault { rule, place, action: FaultAction::Lift };
+            all.extend(until.map(lift));
+        }
+        all
     })
 }
 
@@ -407,7 +534,10 @@ fn bytes_are_found_across_pieces_and_only_once() {
         flow.process(piece, &mut output);
     }
     assert_eq!(output, b"xaaab! aab");
-    assert_eq!(flow.take_fired(), [FiredFault { rule: 7, position: 5, frame: None }]);
+    assert_eq!(
+        flow.take_fired(),
+        [FiredFault { rule: 7, position: 5, frame: None, is_lifted: false }]
+    );
 }
 
 #[test]

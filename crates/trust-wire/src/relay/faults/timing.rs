@@ -26,14 +26,16 @@ pub(in crate::relay) enum Gate {
     Close,
     Reset,
     ResetSides([bool; 2]),
-    /// Opens at once; from there on bytes are sent at this pace.
-    Pace(SendPace),
+    /// Opens at once; from there on bytes are sent at this pace of a rule.
+    Pace(usize, SendPace),
+    /// Opens at once; from there on they are not sent at the paces of that rule.
+    Unpace(usize),
 }
 
 impl Gate {
     /// Whether nothing comes after it.
     pub(in crate::relay) const fn is_last(&self) -> bool {
-        !matches!(self, Gate::Stall(_) | Gate::Until(_) | Gate::Pace(_))
+        matches!(self, Gate::Hold | Gate::Finish | Gate::Close | Gate::Reset | Gate::ResetSides(_))
     }
 }
 
@@ -43,9 +45,10 @@ pub(in crate::relay) struct Timing {
     /// Where the output waits, and for what: positions count its bytes from the start.
     pub(in crate::relay) gates: VecDeque<(u64, Gate)>,
     paces: Paces,
-    /// Paces are or will be kept.
+    /// Paces are or were kept.
     is_paced: bool,
-    delays: Vec<Delay>,
+    /// Each by its rule.
+    delays: Vec<(usize, Delay)>,
     /// Until when the last bytes are delayed.
     delayed_until: Timestamp,
     /// The source has sent FIN.
@@ -63,8 +66,8 @@ pub(in crate::relay) struct Timing {
 /// How fast, and in which pieces, the output is sent.
 #[derive(Debug)]
 struct Paces {
-    /// All of them must allow it; one that is shared comes last.
-    all: Vec<SendPace>,
+    /// Each by its rule. All of them must allow it; one that is shared comes last.
+    all: Vec<(usize, SendPace)>,
     /// The receiver takes nothing now.
     is_blocked: bool,
     /// How many bytes they let pass now.
@@ -74,18 +77,28 @@ struct Paces {
 }
 
 impl Paces {
-    fn begin(&mut self, pace: SendPace) {
+    fn begin(&mut self, rule: usize, pace: SendPace) {
         // A rate that is shared replaces another one: waiting for two would keep others from one of
         // them.
-        self.all.retain(|other| !(pace.is_shared() && other.is_shared()));
-        self.all.push(pace);
-        self.all.sort_by_key(SendPace::is_shared);
+        self.all.retain(|(_, other)| !(pace.is_shared() && other.is_shared()));
+        self.all.push((rule, pace));
+        self.all.sort_by_key(|(_, pace)| pace.is_shared());
+    }
+
+    /// Whether one of a rule is kept.
+    fn has(&self, rule: usize) -> bool {
+        self.all.iter().any(|(of, _)| *of == rule)
+    }
+
+    /// Ends those of a rule.
+    fn end(&mut self, rule: usize) {
+        self.all.retain(|(of, _)| *of != rule);
     }
 
     /// Asks how many bytes may pass now.
     fn measure(&mut self, waiting: Unsent, now: Timestamp) {
         (self.allowed, self.more_at) = (u64::MAX, Timestamp::NEVER);
-        for pace in &mut self.all {
+        for (_, pace) in &mut self.all {
             let mut waiting = waiting;
             let len = waiting.len;
             if pace.is_shared() {
@@ -210,7 +223,7 @@ impl Timing {
 
     /// Has what comes next wait at a gate.
     pub(in crate::relay) fn gate(&mut self, at: u64, gate: Gate) {
-        self.is_paced |= matches!(gate, Gate::Pace(_));
+        self.is_paced |= matches!(gate, Gate::Pace(..));
         self.gates.push_back((at, gate));
     }
 
@@ -219,13 +232,31 @@ impl Timing {
         self.is_paced
     }
 
-    pub(in crate::relay) fn add_delay(&mut self, delay: Delay) {
-        self.delays.push(delay);
+    pub(in crate::relay) fn add_delay(&mut self, rule: usize, delay: Delay) {
+        self.delays.push((rule, delay));
+    }
+
+    /// Ends what a rule has begun: paces from that byte of the output on, or at once; whether there
+    /// was something.
+    pub(in crate::relay) fn lift(&mut self, rule: usize, at: Option<u64>) -> bool {
+        let before = self.delays.len();
+        self.delays.retain(|(of, _)| *of != rule);
+        let is_of_it = |gate: &Gate| matches!(gate, Gate::Pace(of, _) if *of == rule);
+        let is_pacing = self.paces.has(rule) || self.gates.iter().any(|(_, gate)| is_of_it(gate));
+        match at {
+            Some(at) if is_pacing => self.gate(at, Gate::Unpace(rule)),
+            Some(_) => {}
+            None => {
+                self.gates.retain(|(_, gate)| !is_of_it(gate));
+                self.paces.end(rule);
+            }
+        }
+        is_pacing || self.delays.len() < before
     }
 
     /// Whether delays are drawn.
     pub(in crate::relay) fn has_jitter(&self) -> bool {
-        self.delays.iter().any(|delay| !delay.jitter.is_zero())
+        self.delays.iter().any(|(_, delay)| !delay.jitter.is_zero())
     }
 
     /// Has what comes next, which belongs to that piece of the stream, wait as long as delays say.
@@ -233,7 +264,8 @@ impl Timing {
         if self.delays.is_empty() {
             return;
         }
-        let until = self.now + self.delays.iter().map(|delay| delay.of(piece)).sum::<Duration>();
+        let delays = self.delays.iter().map(|(_, delay)| delay.of(piece));
+        let until = self.now + delays.sum::<Duration>();
         // What comes later is sent later, so a gate that opens no later holds nothing up.
         if until > self.delayed_until {
             self.delayed_until = until;
@@ -257,8 +289,12 @@ impl Timing {
                     self.due = (held > 0).then_some(*time);
                     self.gates.pop_front();
                 }
-                Gate::Pace(pace) => {
-                    self.paces.begin(pace.clone());
+                Gate::Pace(rule, pace) => {
+                    self.paces.begin(*rule, pace.clone());
+                    self.gates.pop_front();
+                }
+                Gate::Unpace(rule) => {
+                    self.paces.end(*rule);
                     self.gates.pop_front();
                 }
                 _ => {
@@ -293,7 +329,7 @@ impl Timing {
     /// Records that so many bytes of the output were sent.
     pub(in crate::relay) fn handle_sent(&mut self, count: usize, held: usize) {
         let now = self.now;
-        self.paces.all.iter_mut().for_each(|pace| pace.handle_sent(count as u64, now));
+        self.paces.all.iter_mut().for_each(|(_, pace)| pace.handle_sent(count as u64, now));
         if !self.paces.all.is_empty() {
             // Until the time is looked at again.
             self.paces.allowed = 0;
@@ -346,7 +382,7 @@ impl Timing {
         if !self.delays.is_empty() {
             return self.hold.limit;
         }
-        let room = self.paces.all.iter().map(SendPace::room).max().unwrap_or(0);
+        let room = self.paces.all.iter().map(|(_, pace)| pace.room()).max().unwrap_or(0);
         usize::try_from(room).unwrap_or(usize::MAX).min(self.hold.limit)
     }
 }

@@ -321,7 +321,7 @@ fn a_fault_at_a_time_happens_wherever_the_stream_is() {
     scene.wait(milliseconds(29));
     scene.receive(Client, [Ok(b"de")]);
     scene.wait(milliseconds(1));
-    let fired = FiredFault { rule: 0, position: 5, frame: None };
+    let fired = FiredFault { rule: 0, position: 5, frame: None, is_lifted: false };
     assert_eq!(scene.relay.take_fired(Upstream), [fired]);
     scene.receive(Client, [Ok(b"fgh")]);
     assert_eq!(scene.kernel(Upstream).sent, b"abcde");

@@ -9,9 +9,14 @@ use trust_wire::relay::{FaultAction, FaultPlace, FramePart, RelayFault};
 pub(super) fn texts(connection: u64, script: &RelayScript) -> String {
     let mut texts = String::new();
     for (direction, faults) in ["down", "up"].into_iter().zip(&script.faults) {
-        for RelayFault { action, place, .. } in faults {
+        let is_lift = |fault: &&RelayFault| fault.action == FaultAction::Lift;
+        for RelayFault { rule, action, place } in faults.iter().filter(|fault| !is_lift(fault)) {
             let (action, place) = (action_text(action), place_text(place));
-            writeln!(texts, "conn {connection}: {action} @ {place} {direction}").expect("memory");
+            let lift = faults.iter().filter(is_lift).find(|lift| lift.rule == *rule);
+            let until = lift.map(|lift| format!("until {} ", place_text(&lift.place)));
+            let until = until.unwrap_or_default();
+            writeln!(texts, "conn {connection}: {action} @ {place} {until}{direction}")
+                .expect("memory");
         }
     }
     texts
@@ -41,7 +46,9 @@ fn action_text(action: &FaultAction) -> String {
         FaultAction::DuplicateFrame => "dup frame".to_owned(),
         FaultAction::SwapFrame => "swap frame".to_owned(),
         FaultAction::Window(bytes) => format!("window {bytes}"),
-        FaultAction::Flip { .. }
+        FaultAction::HoldUntil(_)
+        | FaultAction::Lift
+        | FaultAction::Flip { .. }
         | FaultAction::Delay { .. }
         | FaultAction::Rate(_)
         | FaultAction::SharedRate(_)
@@ -64,6 +71,7 @@ fn place_text(place: &FaultPlace) -> String {
         },
         FaultPlace::EveryBytes(step) => format!("every {step} bytes"),
         FaultPlace::EveryFrames(step) => format!("every {step} frames"),
+        FaultPlace::First { times, of } => format!("{} {times} times", place_text(of)),
         FaultPlace::RandomBytes(_)
         | FaultPlace::RandomFrames(_)
         | FaultPlace::Time(_)
