@@ -192,8 +192,8 @@ impl ProxyEvents {
             .write();
     }
 
-    /// A rule has happened to a client: at a place of a direction, or at accept; or what it had begun
-    /// has ended at a place. `explicit` is the rule that does the same without randomness.
+    /// A rule has happened to a client, at a place of a direction or at accept, or what it had
+    /// begun has ended at a place. `explicit` is the rule that does the same without randomness.
     pub(crate) fn write_fault(
         &self,
         client: &ClientName,

@@ -220,8 +220,6 @@ fn a_place_that_can_never_come_is_refused() {
     assert!(told.contains("the rule 'truncate 5 @ every 2 frames' needs frames"), "{told}");
     let told = refused(&["delay 1s until frame 7"]);
     assert!(told.contains("the rule 'delay 1s until frame 7' needs frames"), "{told}");
-    let told = refused(&["hold @ byte 5 until byte 9"]);
-    assert!(told.contains("expected time TIME: after a hold nothing is received"), "{told}");
 }
 
 #[test]
@@ -258,11 +256,12 @@ fn a_rule_happens_no_more_often_than_it_says() {
     server.half_close();
     client.receives_end();
     let events = proxy.stop();
-    let of = |rule: &str| {
+    let bytes_of = |rule: &str| -> Vec<u64> {
         let faults = event::named(&events, "fault").into_iter();
-        faults.filter(|fault| fault.text("rule") == rule).map(|fault| fault.count("byte"))
+        let of_it = faults.filter(|fault| fault.text("rule") == rule);
+        of_it.map(|fault| fault.count("byte")).collect()
     };
-    assert_eq!(rules.map(|rule| of(rule).collect::<Vec<_>>()), [[2, 4], [8, 10], [3, 6]]);
+    assert_eq!(rules.map(bytes_of), [[2, 4], [8, 10], [3, 6]]);
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn a_delay_ends_after_its_last_byte() {
 
 #[test]
 fn a_pace_that_ends_at_a_time_keeps_nothing_back_from_then_on() {
-    let rule = "dribble 1 per 1h until time 200ms up";
+    let rule = "dribble 1 per 1000s until time 200ms up";
     let Through { proxy, mut client, mut server } = through(&[rule], &[]);
     let question = pattern(100_000);
     client.send(&question);
