@@ -57,6 +57,8 @@ pub(super) struct FaultFlow {
     pub(super) timing: Timing,
     /// How many bytes are received at once at most, because of what is inserted.
     most_at_once: Option<u64>,
+    /// And in all: each receive asks for that.
+    window: Option<u64>,
 }
 
 /// What is known of the place of a fault in a frame.
@@ -86,6 +88,7 @@ impl FaultFlow {
         }
         flow.places.sort();
         flow.begin_frame();
+        flow.window = flow.most_at_once;
         flow
     }
 
@@ -374,7 +377,9 @@ impl FaultFlow {
         }
     }
 
+    /// Records that a rule has happened, or that what it had begun has ended.
     fn report(&mut self, rule: usize, is_lifted: bool) {
+        self.window = self.lasting.window().into_iter().chain(self.most_at_once).min();
         let (position, frame) = (self.position, self.frame());
         self.fired.push(FiredFault { rule, position, frame, is_lifted });
     }
@@ -608,7 +613,7 @@ impl FaultFlow {
 
     /// How many bytes are received at once at most.
     pub(super) fn window(&self) -> Option<u64> {
-        self.lasting.window().into_iter().chain(self.most_at_once).min()
+        self.window
     }
 
     /// Where the stream stopped making sense, once.
