@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust-load", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-check", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-proxy", &["trust-cli", "trust-net", "trust-wire"]),
+    ("trust-toxiproxy", &["trust-net", "trust-wire"]),
     ("trustctl", &["trust-cli", "trust-echo", "trust-load", "trust-check", "trust-proxy"]),
     // Not part of the product: the simulator, what fuzzers call, the benchmark, and what the suites
     // share.
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "trust-load",
             "trust-check",
             "trust-proxy",
+            "trust-toxiproxy",
             "trustctl",
         ],
     ),

@@ -1,0 +1,23 @@
+//! The HTTP API of Toxiproxy, as the fault proxy of `trustctl` offers it: resources, errors and
+//! answers are those of Toxiproxy 2.12, which its clients depend on.
+//!
+//! - [`model`]: the proxies, and what can be done to them
+//! - [`toxic`]: what happens to their traffic; as rules of the fault proxy too
+//! - [`data_plane`]: what carries the traffic, as a trait
+//! - [`routes`]: which request gets which answer
+//! - [`server`]: requests and answers over HTTP, on a thread of its own
+//!
+//! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
+//! browser is refused, `0.0.0.0` and `[::]` are the same place, port 0 is the one that a proxy has
+//! already, an update with an error in it changes nothing, and a proxy can be created with its
+//! toxics.
+
+mod address;
+pub mod data_plane;
+pub mod error;
+mod json;
+pub mod model;
+pub mod routes;
+pub mod server;
+pub mod toxic;
+mod toxic_rules;

@@ -1,0 +1,80 @@
+//! A small HTTP client that shows what is on the wire.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// After that a server hangs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An answer, with the names of headers in lower case.
+#[derive(Debug)]
+pub(crate) struct WireAnswer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
+        stream.set_write_timeout(Some(DEADLINE)).expect("it is not zero");
+        let reader = BufReader::new(stream.try_clone().expect("a descriptor is left"));
+        Client { stream, reader }
+    }
+
+    /// Sends a request with these lines as headers.
+    pub(crate) fn send(&mut self, request: &str, headers: &[String], body: &str) {
+        let length = format!("Content-Length: {}", body.len());
+        self.send_head(request, &[headers, &[length]].concat());
+        self.stream.write_all(body.as_bytes()).expect("it is read");
+    }
+
+    /// Sends the head of a request, of whose body these lines say how long it is.
+    pub(crate) fn send_head(&mut self, request: &str, headers: &[String]) {
+        let lines = headers.iter().map(|header| format!("{header}\r\n"));
+        let lines: String = lines.collect();
+        let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        self.stream.write_all(head.as_bytes()).expect("it is read");
+    }
+
+    /// The next answer; one to `HEAD` has no body.
+    pub(crate) fn receive(&mut self, is_head: bool) -> WireAnswer {
+        let status = self.line();
+        let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let mut headers = BTreeMap::new();
+        loop {
+            let line = self.line();
+            let Some((name, value)) = line.split_once(": ") else { break };
+            headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        let length = headers.get("content-length");
+        let length = length.map_or(0, |length| length.parse().expect("a number"));
+        let mut body = vec![0; if is_head { 0 } else { length }];
+        self.reader.read_exact(&mut body).expect("a whole body");
+        let body = String::from_utf8(body).expect("text");
+        WireAnswer { status: status.expect("a status"), headers, body }
+    }
+
+    /// Waits for the end of the connection.
+    pub(crate) fn expect_end(&mut self) {
+        let mut rest = vec![];
+        // A reset is an end too.
+        let outcome = self.reader.read_to_end(&mut rest);
+        let kind = outcome.err().map(|error| error.kind());
+        assert_ne!(kind, Some(std::io::ErrorKind::WouldBlock), "no end in time");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line in time");
+        line.trim_end().to_owned()
+    }
+}

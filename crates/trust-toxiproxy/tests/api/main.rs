@@ -1,0 +1,7 @@
+//! The API as its clients see it: exchanges of `tests/vectors`, without HTTP and over it, and what
+//! its server survives.
+
+mod client;
+mod fake;
+mod server;
+mod vectors;
