@@ -22,6 +22,7 @@ mod oneline;
 pub mod proposal;
 pub mod proxy_header;
 pub mod settings_values;
+pub mod toxiproxy_api;
 
 /// A function that takes any bytes, and panics if a property does not hold for them.
 pub type Target = fn(&[u8]);
@@ -45,4 +46,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proposal", proposal::run),
     ("proxy_header", proxy_header::run),
     ("settings_values", settings_values::run),
+    ("toxiproxy_api", toxiproxy_api::run),
 ];
