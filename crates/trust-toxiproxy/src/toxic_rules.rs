@@ -101,7 +101,7 @@ fn time(ms: i64) -> i64 {
     ms.clamp(0, TIME_MAX_MS)
 }
 
-/// Nothing passes from that place on for so many ms, if there are any.
+/// A stall at that place, unless its time is 0 or less.
 fn stall(ms: i64, place: &str) -> Option<String> {
     (ms > 0).then(|| format!("stall {}ms @ {place}", time(ms)))
 }

@@ -90,7 +90,7 @@ enum SpanKind {
 }
 
 impl Span {
-    /// Whether it is there once so many bytes came.
+    /// Whether it is there once that many bytes have come.
     fn has(&self, received: usize) -> bool {
         self.from <= received && self.until.is_none_or(|until| received < until)
     }

@@ -33,7 +33,7 @@ impl Relay {
         self.side(to).piped
     }
 
-    /// Records that so many bytes from a side were moved into the pipe of the other one.
+    /// Records that `count` bytes from a side were moved into the pipe of the other one.
     pub fn handle_spliced_in(&mut self, from: RelaySide, count: usize) {
         let to = self.side_mut(from.other());
         to.delivery.received += count as u64;
@@ -42,7 +42,7 @@ impl Relay {
         to.is_bulk = count >= SPLICE_MIN;
     }
 
-    /// Records that the kernel took so many bytes from the pipe of a side.
+    /// Records that the kernel took `count` bytes from the pipe of a side.
     ///
     /// # Panics
     ///

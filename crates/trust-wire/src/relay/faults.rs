@@ -449,7 +449,7 @@ impl FaultFlow {
         self.report(rule, false);
     }
 
-    /// Drops what is left of the current frame, and so many whole ones less one after it.
+    /// Drops what is left of the current frame, and the `count - 1` whole ones after it.
     fn drop_frames(&mut self, rule: usize, count: u64) {
         if let Some((number, _)) = self.frame() {
             self.lasting.begin(rule, Effect::DropBefore(number.saturating_add(count)));

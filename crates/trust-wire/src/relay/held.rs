@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// A block of so many bytes takes no more of them.
+/// A block of this length in bytes, or more, is full.
 const BLOCK_LEN: usize = 64 * 1024;
 
 /// Bytes that wait to be sent, in blocks: so none is moved because others come after it.
@@ -65,7 +65,7 @@ impl HeldBytes {
         added
     }
 
-    /// Removes the first bytes: so many were sent.
+    /// Removes the first `count` bytes, which were sent.
     ///
     /// # Panics
     ///

@@ -72,7 +72,7 @@ pub struct ModelDelay {
 }
 
 impl ModelDelay {
-    /// Whether it is for what comes after so many bytes of the output.
+    /// Whether it is for the byte at that position of the output.
     pub fn has(&self, output: usize) -> bool {
         self.output <= output && self.until.is_none_or(|until| output < until)
     }

@@ -133,7 +133,7 @@ pub enum FaultAction {
     /// What is left of the current frame, and so many whole frames less one after it, are dropped;
     /// from 1.
     DropFrames(u64),
-    /// The frame that begins here keeps so many bytes, and the rest of it is dropped. This happens
+    /// The frame that begins here keeps this many bytes, and the rest is dropped. This happens
     /// after those bytes, and not at all if the frame has no more.
     TruncateFrame(u64),
     /// This many bits of the next byte, at most 8, are inverted; the seed and the place say which.
@@ -174,7 +174,7 @@ pub enum FaultAction {
     },
     /// From here on at most so many bytes are sent in a second.
     Rate(u64),
-    /// From here on at most so many bytes are sent in a second by all streams that share the rate.
+    /// From here on all streams that share the rate keep it together, as [`FaultAction::Rate`].
     /// It replaces another one of this kind.
     SharedRate(SharedRate),
     /// From here on at most so many bytes are sent at once, and so often.
