@@ -191,7 +191,7 @@ fuzz-check:
 # Takes half an hour, and wants a machine with two cores to itself.
 bench:
 	$(CARGO) build --release --package trustctl --bin trustctl
-	$(CARGO) run --release --package trust-bench -- $(BENCH)
+	$(CARGO) run --release --package trust-bench --bin trust-bench -- $(BENCH)
 
 # Takes a minute and a half, and wants a machine to itself. It writes the tables of docs/PROXY.md.
 accuracy:
