@@ -310,13 +310,29 @@ fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
         trial.pause(patience)?;
     }
     let unread = began.elapsed();
-    if trial.setup.timeout.is_some_and(|timeout| unread >= timeout.mul_f64(0.75)) {
+    let is_late = |timeout: Duration, time: Duration| time >= timeout.mul_f64(0.75);
+    if trial.setup.timeout.is_some_and(|timeout| is_late(timeout, unread)) {
         return Err(Verdict::inconclusive(format!(
             "this machine is too busy: nothing was read for {}, which is too near the timeout",
             seconds(unread)
         )));
     }
-    wire.exchange(&messages, sent, Duration::ZERO)?;
+    wire.exchange(&messages, sent, Duration::ZERO).map_err(|verdict| {
+        // Its send began before we stopped, so its time for that ends within ours. A server that
+        // lost what it owes is idle from here on, and waits for all of its timeout.
+        let (ended, grace) = (began.elapsed(), patience / 2);
+        let may_be_its_timeout = |timeout: Duration| {
+            is_late(timeout, ended) && ended.saturating_sub(unread) + grace < timeout
+        };
+        match trial.setup.timeout.is_some_and(may_be_its_timeout) && has_only_ended(&verdict) {
+            true => Verdict::inconclusive(format!(
+                "this machine is too busy: not all was read when the server closed the \
+                 connection, {} after the first byte to it, which may be its timeout",
+                seconds(ended)
+            )),
+            false => verdict,
+        }
+    })?;
     wire.expect_no_more()?;
     let taken = grouped(sent as u64);
     Ok(Verdict::Info(match sent == all.len() {
@@ -445,6 +461,12 @@ fn after_messages(answered: u64, verdict: Verdict) -> Verdict {
     verdict.retold(expected, |got| {
         format!("{answered} messages of this connection came back right before these; {got}")
     })
+}
+
+/// Whether all that is wrong is that the server ended the connection too early.
+fn has_only_ended(verdict: &Verdict) -> bool {
+    let Verdict::Fail(Finding { seen: Some(seen), .. }) = verdict else { return false };
+    seen.is_over && (seen.is_cut || seen.rest.is_empty())
 }
 
 /// Long messages of about `bytes` bytes together: a few, each with other bytes, in turn.

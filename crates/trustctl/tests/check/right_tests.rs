@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_server_that_sends_urgent_data_is_right,
     a_slow_server_is_not_said_to_go_on_for_ever,
     a_slow_server_is_not_waited_for_without_end,
+    a_timeout_that_may_have_met_a_slow_check_is_no_failure,
     a_server_with_a_limit_on_clients_is_right,
     a_limit_on_clients_can_be_said,
     what_only_took_long_beside_others_is_a_warning,
@@ -84,6 +85,16 @@ fn a_slow_server_is_not_waited_for_without_end() {
         let said = case.said.as_deref().unwrap_or_default();
         assert!(said.contains("too slow") && said.contains("messages per second"), "{said}");
         assert!(case.duration_ms < 60_000.0, "{}: {} ms", case.about.id, case.duration_ms);
+    }
+}
+
+fn a_timeout_that_may_have_met_a_slow_check_is_no_failure() {
+    for (kind, verdict) in
+        [("gives-up-late", VerdictName::Inconclusive), ("gives-up-soon", VerdictName::Fail)]
+    {
+        let report = report(kind, &["--case=pipelining/9", "--timeout=2"]);
+        let case = case(&report, "pipelining/9");
+        assert_eq!(case.verdict, verdict, "{kind}: {:?}, {:?}", case.got, case.said);
     }
 }
 

@@ -122,6 +122,12 @@ enum Kind {
     Urgent,
     /// It reads and answers nothing.
     Silent,
+    /// It ends a client that it had to wait for to read, even if that reads again, but only after
+    /// [`TIMEOUT`] or a little less: so a right server looks to a client that is too slow to make
+    /// room in time.
+    GivesUpLate,
+    /// It ends a client that it had to wait for to read, as soon as that reads again.
+    GivesUpSoon,
 }
 
 /// Service time at which two answers take as long as a delayed acknowledgement.
@@ -230,6 +236,8 @@ impl Kind {
             "wrong-once" => Kind::WrongOnce,
             "urgent" => Kind::Urgent,
             "silent" => Kind::Silent,
+            "gives-up-late" => Kind::GivesUpLate,
+            "gives-up-soon" => Kind::GivesUpSoon,
             _ => return None,
         })
     }
@@ -269,6 +277,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     if kind == Kind::Slow {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
+    }
+    if matches!(kind, Kind::GivesUpLate | Kind::GivesUpSoon) {
+        stream.set_write_timeout(Some(TIMEOUT / 20))?;
     }
     if kind == Kind::Raw {
         return io::copy(&mut stream.try_clone()?, &mut stream).map(drop);
@@ -327,6 +338,17 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         }
         match kind {
             Kind::Urgent => send_urgently(&stream, &header)?,
+            Kind::GivesUpLate | Kind::GivesUpSoon => match stream.write_all(&header) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    stream.set_write_timeout(None)?;
+                    if kind == Kind::GivesUpSoon {
+                        return stream.write_all(&[0]);
+                    }
+                    thread::sleep(TIMEOUT.mul_f64(0.8));
+                    return Ok(());
+                }
+                written => written?,
+            },
             _ => stream.write_all(&header)?,
         }
     }
