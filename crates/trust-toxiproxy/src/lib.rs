@@ -5,6 +5,7 @@
 //! - [`toxic`]: what happens to their traffic; as rules of the fault proxy too
 //! - [`data_plane`]: what carries the traffic, as a trait
 //! - [`routes`]: which request gets which answer
+//! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers
 //! - [`server`]: requests and answers over HTTP, on a thread of its own
 //!
 //! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
@@ -15,9 +16,11 @@
 mod address;
 pub mod data_plane;
 pub mod error;
+pub mod events;
 mod json;
 pub mod model;
 pub mod routes;
 pub mod server;
 pub mod toxic;
 mod toxic_rules;
+pub mod traffic;
