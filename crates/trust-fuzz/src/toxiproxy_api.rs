@@ -9,10 +9,11 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use trust_proxy::rules::Rule;
-use trust_toxiproxy::data_plane::{DataPlane, ToxicChange};
+use trust_toxiproxy::data_plane::{DataPlane, EventListener, ToxicChange};
 use trust_toxiproxy::model::ProxyRegistry;
 use trust_toxiproxy::routes::{ApiAnswer, ApiRequest, ToxiproxyApi};
 use trust_toxiproxy::toxic::Toxic;
+use trust_toxiproxy::traffic::{ConnectionEnd, ConnectionReport, TrafficReport};
 
 /// A port that cannot be had.
 const TAKEN_PORT: u16 = 7;
@@ -23,7 +24,9 @@ const LIST: ApiRequest<'_> = ApiRequest {
     path: "/proxies",
     query: None,
     user_agent: b"",
-    has_origin: false,
+    host: None,
+    origin: None,
+    accept: b"",
     body: b"",
 };
 
@@ -133,4 +136,31 @@ impl DataPlane for Plane {
         }
         *before = after;
     }
+    fn forget(&mut self, proxy: &str) {
+        assert!(!self.0.borrow().contains_key(proxy), "{proxy} was stopped");
+    }
+
+    fn schedule(&mut self, _proxy: &str) -> String {
+        String::new()
+    }
+
+    fn set_schedule(&mut self, _proxy: &str, _text: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn report(&mut self) -> TrafficReport {
+        TrafficReport::default()
+    }
+
+    fn connections(&mut self, _proxy: Option<&str>, _count_max: usize) -> Vec<ConnectionReport> {
+        vec![]
+    }
+
+    fn end_connection(&mut self, _conn: u64, _by: ConnectionEnd) -> bool {
+        false
+    }
+
+    fn set_seed(&mut self, _seed: u64) {}
+
+    fn follow(&mut self, _listener: EventListener) {}
 }

@@ -4,6 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::toxic::Toxic;
+use crate::traffic::{ConnectionEnd, ConnectionReport, TrafficReport};
+
+/// Is given each event of the log as one JSON line, by the thread of the loop. It never blocks.
+pub type EventListener = Box<dyn FnMut(&str) + Send>;
 
 /// What carries the traffic of proxies.
 ///
@@ -41,6 +45,39 @@ pub trait DataPlane {
 
     /// Replaces the toxics of a started proxy, also of its connections.
     fn set_toxics(&mut self, proxy: &str, toxics: &[Toxic], change: ToxicChange<'_>);
+
+    /// Drops what is kept of a stopped proxy: its fault rules and its counts. There may be none.
+    fn forget(&mut self, proxy: &str);
+
+    /// The fault rules of a proxy besides its toxics, in their canonical text, one per line; empty
+    /// if there are none.
+    fn schedule(&mut self, proxy: &str) -> String;
+
+    /// Replaces the fault rules of a proxy besides its toxics, also of its connections. They are
+    /// kept while it is stopped, and can be set before it is started for the first time: then they
+    /// hold from the first byte on.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, with its line and a caret. Nothing has changed then.
+    fn set_schedule(&mut self, proxy: &str, text: &str) -> Result<(), String>;
+
+    /// All traffic, after one turn of the loop.
+    fn report(&mut self) -> TrafficReport;
+
+    /// The live connections, of one proxy or of all, after one turn of the loop: the newest
+    /// `count_max` of them, in the order of their numbers.
+    fn connections(&mut self, proxy: Option<&str>, count_max: usize) -> Vec<ConnectionReport>;
+
+    /// Ends a connection; false: there is none of that number.
+    fn end_connection(&mut self, conn: u64, by: ConnectionEnd) -> bool;
+
+    /// What random choices are drawn from, for connections that are accepted from now on.
+    fn set_seed(&mut self, seed: u64);
+
+    /// Has each event from now on given to a listener, besides those that there are. They are
+    /// dropped with the loop.
+    fn follow(&mut self, listener: EventListener);
 }
 
 /// What differs from the toxics that a proxy had.

@@ -52,6 +52,46 @@ impl ApiError {
         ApiError::new(404, "toxic not found")
     }
 
+    pub(crate) fn no_connection() -> ApiError {
+        ApiError::new(404, "connection not found")
+    }
+
+    /// A rule that no proxy has, with some of those that there are.
+    pub(crate) fn no_rule(rule: &str, present: &[&str]) -> ApiError {
+        let present = match present {
+            [] => "there are no rules".to_owned(),
+            present => format!("expected {}", present.join(" or ")),
+        };
+        ApiError::new(404, format!("rule not found: {rule}: {present}"))
+    }
+
+    pub(crate) fn no_route() -> ApiError {
+        ApiError::new(404, "page not found")
+    }
+
+    pub(crate) fn method(expected: &str) -> ApiError {
+        ApiError::new(405, format!("method not allowed: expected {expected}"))
+    }
+
+    pub(crate) fn forbidden(reason: &str) -> ApiError {
+        ApiError::new(403, reason)
+    }
+
+    /// Something in the query or the body that is none of its values.
+    pub(crate) fn value(what: &str, value: &str, expected: &str) -> ApiError {
+        ApiError::new(400, format!("invalid {what} '{value}': expected {expected}"))
+    }
+
+    /// Fault rules that make no sense.
+    pub(crate) fn schedule(fault: String) -> ApiError {
+        ApiError::new(400, fault)
+    }
+
+    /// A time to wait is over.
+    pub(crate) fn timed_out(text: String) -> ApiError {
+        ApiError::new(408, text)
+    }
+
     pub(crate) fn proxy_exists() -> ApiError {
         ApiError::new(409, "proxy already exists")
     }

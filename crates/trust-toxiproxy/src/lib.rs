@@ -5,15 +5,18 @@
 //! - [`toxic`]: what happens to their traffic; as rules of the fault proxy too
 //! - [`data_plane`]: what carries the traffic, as a trait
 //! - [`routes`]: which request gets which answer
+//! - [`control`]: what there is beyond Toxiproxy, under `/trustctl/`
 //! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers
 //! - [`server`]: requests and answers over HTTP, on a thread of its own
 //!
 //! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
-//! browser is refused, `0.0.0.0` and `[::]` are the same place, port 0 is the one that a proxy has
-//! already, an update with an error in it changes nothing, and a proxy can be created with its
-//! toxics.
+//! browser is refused outside of `/` and `/trustctl/`, `0.0.0.0` and `[::]` are the same place,
+//! port 0 is the one that a proxy has already, an update with an error in it changes nothing, and a
+//! proxy can be created with its toxics.
 
 mod address;
+mod admission;
+pub mod control;
 pub mod data_plane;
 pub mod error;
 pub mod events;

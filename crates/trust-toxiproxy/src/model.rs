@@ -1,6 +1,6 @@
 //! The proxies that the API has, and what can be done to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ pub struct ToxicProxy {
 pub struct ProxyRegistry<D> {
     data_plane: D,
     proxies: BTreeMap<String, ToxicProxy>,
+    /// Those with fault rules that a client of the API has put.
+    scheduled: BTreeSet<String>,
 }
 
 /// What a list of proxies led to.
@@ -141,7 +143,12 @@ impl ToxicProxy {
 impl<D: DataPlane> ProxyRegistry<D> {
     /// No proxies.
     pub const fn new(data_plane: D) -> ProxyRegistry<D> {
-        ProxyRegistry { data_plane, proxies: BTreeMap::new() }
+        ProxyRegistry { data_plane, proxies: BTreeMap::new(), scheduled: BTreeSet::new() }
+    }
+
+    /// What carries the traffic. The proxies there are those of this registry.
+    pub(crate) fn data_plane(&mut self) -> &mut D {
+        &mut self.data_plane
     }
 
     /// All proxies by their names.
@@ -213,7 +220,7 @@ impl<D: DataPlane> ProxyRegistry<D> {
         Ok(proxy)
     }
 
-    /// Removes a proxy, and closes its connections.
+    /// Removes a proxy with its fault rules, and closes its connections.
     ///
     /// # Errors
     ///
@@ -221,6 +228,35 @@ impl<D: DataPlane> ProxyRegistry<D> {
     pub fn delete(&mut self, name: &str) -> Result<(), ApiError> {
         let mut proxy = self.proxies.remove(name).ok_or_else(ApiError::no_proxy)?;
         proxy.stop(&mut self.data_plane);
+        self.forget(name);
+        Ok(())
+    }
+
+    /// Nothing is left of a stopped proxy for the next one of its name.
+    fn forget(&mut self, name: &str) {
+        self.scheduled.remove(name);
+        self.data_plane.forget(name);
+    }
+
+    /// The fault rules of a proxy besides its toxics, one per line.
+    ///
+    /// # Errors
+    ///
+    /// 404 if there is no such proxy.
+    pub fn schedule(&mut self, proxy: &str) -> Result<String, ApiError> {
+        self.proxy(proxy)?;
+        Ok(self.data_plane.schedule(proxy))
+    }
+
+    /// Replaces the fault rules of a proxy besides its toxics; an empty text removes them.
+    ///
+    /// # Errors
+    ///
+    /// 404 if there is no such proxy, 400 for the text; nothing has changed then.
+    pub fn set_schedule(&mut self, proxy: &str, text: &str) -> Result<(), ApiError> {
+        self.proxy(proxy)?;
+        self.data_plane.set_schedule(proxy, text).map_err(ApiError::schedule)?;
+        self.scheduled.insert(proxy.to_owned());
         Ok(())
     }
 
@@ -250,24 +286,28 @@ impl<D: DataPlane> ProxyRegistry<D> {
                 present.is_at(&proxy.listen, data_plane)? && proxy.upstream == present.upstream;
             if !is_kept {
                 present.stop(data_plane);
+                self.forget(&proxy.name);
             }
         }
         let name = proxy.name.clone();
         if !is_kept {
             if std::mem::take(&mut proxy.enabled) {
-                proxy.start(data_plane)?;
+                proxy.start(&mut self.data_plane)?;
             }
             self.proxies.insert(name.clone(), proxy);
         }
         Ok(&self.proxies[&name])
     }
 
-    /// Enables all proxies, and removes their toxics.
+    /// Enables all proxies, and removes their toxics, and the fault rules that clients have put.
     ///
     /// # Errors
     ///
     /// 500 for the first that cannot listen; those after it, by name, stay as they were.
     pub fn reset(&mut self) -> Result<(), ApiError> {
+        for name in std::mem::take(&mut self.scheduled) {
+            self.data_plane.set_schedule(&name, "").map_err(ApiError::schedule)?;
+        }
         for proxy in self.proxies.values_mut() {
             let removed = std::mem::take(&mut proxy.toxics);
             if !proxy.enabled {

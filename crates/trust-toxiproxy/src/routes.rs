@@ -10,17 +10,17 @@ use crate::model::{Populated, ProxyRegistry, ToxicProxy};
 use crate::toxic::Toxic;
 
 /// The version that clients are told, because some of them choose by it what they send.
-const VERSION: &str = "2.12.0";
+pub(crate) const VERSION: &str = "2.12.0";
 
 const JSON: &str = "application/json";
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What is in the name of each request.
 const ID_LEN: u64 = 20;
 const ID_DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
 /// A request, as far as the API looks at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ApiRequest<'a> {
     /// In capitals.
     pub method: &'a str,
@@ -30,8 +30,12 @@ pub struct ApiRequest<'a> {
     pub query: Option<&'a str>,
     /// The header `User-Agent`.
     pub user_agent: &'a [u8],
-    /// Whether it has the header `Origin`, with which browsers say which page sends it.
-    pub has_origin: bool,
+    /// The header `Host`, if there is one and it is text.
+    pub host: Option<&'a str>,
+    /// The header `Origin`, with which browsers say which page sends it.
+    pub origin: Option<&'a [u8]>,
+    /// The header `Accept`.
+    pub accept: &'a [u8],
     /// All of it. Its type does not matter.
     pub body: &'a [u8],
 }
@@ -59,16 +63,16 @@ pub struct ToxiproxyApi<D> {
 }
 
 impl ApiAnswer {
-    fn new(status: u16, content_type: &str, body: impl Into<String>) -> ApiAnswer {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<String>) -> ApiAnswer {
         let headers = vec![("Content-Type", content_type.to_owned())];
         ApiAnswer { status, headers, body: body.into(), notes: vec![] }
     }
 
-    fn empty(status: u16) -> ApiAnswer {
+    pub(crate) fn empty(status: u16) -> ApiAnswer {
         ApiAnswer { status, headers: vec![], body: String::new(), notes: vec![] }
     }
 
-    fn json(status: u16, value: &impl Serialize) -> ApiAnswer {
+    pub(crate) fn json(status: u16, value: &impl Serialize) -> ApiAnswer {
         ApiAnswer::new(status, JSON, to_text(value))
     }
 
@@ -125,9 +129,14 @@ impl<D: DataPlane> ToxiproxyApi<D> {
         ToxiproxyApi { registry, seed, named: 0 }
     }
 
+    /// The proxies.
+    pub(crate) fn registry(&mut self) -> &mut ProxyRegistry<D> {
+        &mut self.registry
+    }
+
     /// What is answered to a request, once it has its effect.
     pub fn answer(&mut self, request: &ApiRequest<'_>) -> ApiAnswer {
-        if request.has_origin {
+        if request.origin.is_some() {
             return ApiAnswer::plain(403, "Origin not allowed");
         }
         if let Some(clean) = clean_path(request.path) {
@@ -155,7 +164,11 @@ impl<D: DataPlane> ToxiproxyApi<D> {
     }
 
     /// Does what a request asks for, whose path and method are known.
-    fn act(&mut self, request: &ApiRequest<'_>, segments: &[&str]) -> Result<ApiAnswer, ApiError> {
+    pub(crate) fn act(
+        &mut self,
+        request: &ApiRequest<'_>,
+        segments: &[&str],
+    ) -> Result<ApiAnswer, ApiError> {
         let (registry, body) = (&mut self.registry, request.body);
         let answer = match (request.method, segments) {
             ("GET", ["version"]) => {
@@ -205,7 +218,7 @@ impl<D: DataPlane> ToxiproxyApi<D> {
 }
 
 /// The methods of a path; `None`: there is no such path.
-fn methods(segments: &[&str]) -> Option<&'static [&'static str]> {
+pub(crate) fn methods(segments: &[&str]) -> Option<&'static [&'static str]> {
     if segments.contains(&"") {
         return None;
     }
@@ -239,7 +252,7 @@ fn clean_path(path: &str) -> Option<String> {
 }
 
 /// A path without percent-encoding; `None`: it is wrong. A slash that is encoded becomes one.
-fn decode(path: &str) -> Option<String> {
+pub(crate) fn decode(path: &str) -> Option<String> {
     let mut parts = path.split('%');
     let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

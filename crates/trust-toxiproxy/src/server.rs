@@ -15,20 +15,23 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ORIGIN, USER_AGENT};
+use hyper::header::{ACCEPT, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use trust_net::listening::{BindError, ListeningSocket, listen};
 use trust_net::socket::AcceptedOptions;
 
+use crate::control::{self, ControlAnswer, FAULT_EVENTS, FaultWait};
 use crate::data_plane::DataPlane;
+use crate::events::{EventForm, EventHub};
 use crate::routes::{ApiAnswer, ApiRequest, ToxiproxyApi};
 
 /// The port that Toxiproxy's clients expect.
@@ -43,13 +46,34 @@ const BODY_MAX: usize = 1 << 20;
 /// The pause after a failed accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pieces of a body that goes on, between who makes them and the connection. The kernel and hyper
+/// have buffers too.
+const PIECES_MAX: usize = 1;
+
+/// The pause between two reports for those who follow them.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is asked at most how often a rule has fired.
+const WAIT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How the API is served.
+#[derive(Clone, Debug, Default)]
+pub struct ApiSettings {
+    /// How long clients may take.
+    pub timeouts: ApiTimeouts,
+    /// The names besides `localhost` and IP addresses by which browsers may reach `/` and
+    /// `/trustctl/`.
+    pub allowed_hosts: Vec<String>,
+}
+
 /// How long clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiTimeouts {
     /// To send the head of the first request, and the body of each.
     pub read: Duration,
     /// From one request to the head of the next one: to read the answer, idle, and to send it.
-    /// Toxiproxy gives half of it to the first of these.
+    /// Toxiproxy gives half of it to the first of these. Of an answer that goes on, it is the time
+    /// for each piece.
     pub idle: Duration,
 }
 
@@ -70,11 +94,27 @@ pub struct ApiServer {
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
+/// All of a body, or one that goes on.
+type ApiBody = Either<Full<Bytes>, Channel<Bytes>>;
+
+/// By when a client must have done its next step.
+type Deadline = Rc<Cell<Instant>>;
+
 /// What all clients share.
+///
+/// Invariant: `api` is borrowed between two awaits at most. What goes on borrows it again and
+/// again.
 struct ApiState<D> {
     api: RefCell<ToxiproxyApi<D>>,
-    timeouts: ApiTimeouts,
+    settings: ApiSettings,
+    events: Arc<EventHub>,
     note: RefCell<Box<dyn FnMut(String)>>,
+}
+
+impl From<ApiTimeouts> for ApiSettings {
+    fn from(timeouts: ApiTimeouts) -> ApiSettings {
+        ApiSettings { timeouts, ..ApiSettings::default() }
+    }
 }
 
 /// Where a server listens by default: for this host alone, on both protocols, as clients resolve
@@ -96,8 +136,8 @@ impl ApiServer {
     /// If there is no address.
     pub fn start<D: DataPlane + Send + 'static>(
         addresses: &[SocketAddr],
-        timeouts: ApiTimeouts,
-        api: ToxiproxyApi<D>,
+        settings: impl Into<ApiSettings>,
+        mut api: ToxiproxyApi<D>,
         note: impl FnMut(String) + Send + 'static,
     ) -> Result<ApiServer, BindError> {
         let addresses: Vec<_> = addresses.iter().copied().map(Into::into).collect();
@@ -108,10 +148,13 @@ impl ApiServer {
             let _context = runtime.enter();
             sockets.iter().map(to_tokio).collect::<io::Result<_>>()?
         };
+        let (settings, events) = (settings.into(), Arc::new(EventHub::new(FAULT_EVENTS)));
+        let hub = events.clone();
+        api.registry().data_plane().follow(Box::new(move |line| hub.note(line)));
         let (running, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("toxiproxy-api".to_owned()).spawn(move || {
             let (api, note) = (RefCell::new(api), RefCell::new(Box::new(note) as Box<_>));
-            let state = Rc::new(ApiState { api, timeouts, note });
+            let state = Rc::new(ApiState { api, settings, events, note });
             LocalSet::new().block_on(&runtime, serve(listeners, state, ended));
         })?;
         Ok(ApiServer { addresses, running: Some((running, thread)) })
@@ -174,7 +217,7 @@ async fn accept<D: DataPlane + 'static>(
 
 /// Answers the requests of a client until it leaves, or takes too long.
 async fn serve_client<D: DataPlane + 'static>(stream: TcpStream, state: Rc<ApiState<D>>) {
-    let deadline = Rc::new(Cell::new(Instant::now() + state.timeouts.read));
+    let deadline = Rc::new(Cell::new(Instant::now() + state.settings.timeouts.read));
     let service = service_fn(|request| answer(request, &state, &deadline));
     let connection = hyper::server::conn::http1::Builder::new()
         // A client that has sent all that it will still reads the answer.
@@ -198,25 +241,48 @@ async fn until(deadline: &Cell<Instant>, work: impl Future) {
     .await;
 }
 
-async fn answer<D: DataPlane>(
+async fn answer<D: DataPlane + 'static>(
     request: Request<Incoming>,
-    state: &ApiState<D>,
-    deadline: &Cell<Instant>,
-) -> Result<Response<Full<Bytes>>, AnyError> {
-    deadline.set(Instant::now() + state.timeouts.read);
+    state: &Rc<ApiState<D>>,
+    deadline: &Deadline,
+) -> Result<Response<ApiBody>, AnyError> {
+    let ApiTimeouts { read: read_timeout, idle } = state.settings.timeouts;
+    deadline.set(Instant::now() + read_timeout);
     let (head, body) = request.into_parts();
+    let header = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
     let answer = match read(body).await? {
-        None => ApiAnswer::too_large(BODY_MAX),
-        Some(body) => state.api.borrow_mut().answer(&ApiRequest {
+        None => ControlAnswer::Now(ApiAnswer::too_large(BODY_MAX)),
+        Some(body) => state.answer(&ApiRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
             query: head.uri.query(),
-            user_agent: head.headers.get(USER_AGENT).map_or(&[], |value| value.as_bytes()),
-            has_origin: head.headers.contains_key(ORIGIN),
+            user_agent: header(USER_AGENT).unwrap_or_default(),
+            host: host(&head.headers),
+            origin: header(ORIGIN),
+            accept: header(ACCEPT).unwrap_or_default(),
             body: &body,
         }),
     };
-    deadline.set(Instant::now() + state.timeouts.idle);
+    deadline.set(Instant::now() + idle);
+    let answer = match answer {
+        ControlAnswer::Now(answer) => answer,
+        ControlAnswer::Wait(wait) => {
+            deadline.set(Instant::now() + wait.timeout + idle);
+            let answer = state.wait(&wait).await;
+            deadline.set(Instant::now() + idle);
+            answer
+        }
+        ControlAnswer::Events(form) => {
+            let (sender, body) = Channel::new(PIECES_MAX);
+            spawn_local(send_events(sender, form, state.clone(), deadline.clone()));
+            return going_on(form, body);
+        }
+        ControlAnswer::Reports => {
+            let (sender, body) = Channel::new(PIECES_MAX);
+            spawn_local(send_reports(sender, state.clone(), deadline.clone()));
+            return going_on(EventForm::ServerSent, body);
+        }
+    };
     for note in answer.notes {
         (state.note.borrow_mut())(note);
     }
@@ -224,7 +290,114 @@ async fn answer<D: DataPlane>(
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
-    Ok(response.body(Full::from(answer.body))?)
+    Ok(response.body(Either::Left(Full::from(answer.body)))?)
+}
+
+/// The host of a request, if it has exactly one.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next()?.to_str().ok()?;
+    hosts.next().is_none().then_some(host)
+}
+
+impl<D: DataPlane> ApiState<D> {
+    fn answer(&self, request: &ApiRequest<'_>) -> ControlAnswer {
+        let mut api = self.api.borrow_mut();
+        if !control::has_path(request.path) {
+            return ControlAnswer::Now(api.answer(request));
+        }
+        let answer = control::admit(request, &self.settings.allowed_hosts)
+            .and_then(|()| control::answer(&mut api, &self.events, request));
+        answer.unwrap_or_else(|error| ControlAnswer::Now(control::error_answer(&error)))
+    }
+
+    /// The answer once a fault has happened as often as a client waits for, or the time is over.
+    async fn wait(&self, wait: &FaultWait) -> ApiAnswer {
+        let end = Instant::now() + wait.timeout;
+        // What happens from here on is seen, and what has happened is counted.
+        let mut faults = self.events.watch_kept();
+        loop {
+            // The borrow ends with the statement.
+            let fired = wait.fired(&mut self.api.borrow_mut());
+            let fired = match fired {
+                Ok(fired) if fired.is_enough => return FaultWait::answer(fired.count),
+                Ok(fired) => fired,
+                Err(error) => return control::error_answer(&error),
+            };
+            if Instant::now() >= end {
+                return wait.timed_out(fired.count);
+            }
+            sleep_until(end.min(Instant::now() + WAIT_PAUSE)).await;
+            // At the end it is looked at once more.
+            let _ = timeout_at(end, faults.seen()).await;
+        }
+    }
+}
+
+/// The head of an answer that goes on.
+fn going_on(form: EventForm, body: Channel<Bytes>) -> Result<Response<ApiBody>, AnyError> {
+    let response = Response::builder()
+        .header("Content-Type", form.content_type())
+        .header("Cache-Control", "no-store")
+        .header("X-Content-Type-Options", "nosniff");
+    Ok(response.body(Either::Right(body))?)
+}
+
+/// Sends events until the client is gone. Each piece gives it time for the next one: if it does not
+/// read, there is no place for that.
+async fn send_events<D>(
+    mut sender: Sender<Bytes>,
+    form: EventForm,
+    state: Rc<ApiState<D>>,
+    deadline: Deadline,
+) {
+    let idle = state.settings.timeouts.idle;
+    let mut events = state.events.follow(form);
+    loop {
+        // Half of the time, so that a client that reads is never too late.
+        let piece = match timeout(idle / 2, events.next()).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(_) => events.idle(),
+        };
+        if sender.send_data(piece.into()).await.is_err() {
+            break;
+        }
+        deadline.set(Instant::now() + idle);
+    }
+}
+
+/// Sends a report from time to time, as messages of the type `report`, and faults in between, until
+/// the client is gone; less often if it reads slowly.
+async fn send_reports<D: DataPlane>(
+    mut sender: Sender<Bytes>,
+    state: Rc<ApiState<D>>,
+    deadline: Deadline,
+) {
+    let idle = state.settings.timeouts.idle;
+    let mut faults = state.events.follow_kept(EventForm::ServerSent);
+    loop {
+        let mut piece = "event: report\n".to_owned();
+        let report = control::report_line(&mut state.api.borrow_mut());
+        EventForm::ServerSent.add(&report, &mut piece);
+        let next = Instant::now() + REPORT_INTERVAL.min(idle / 2);
+        loop {
+            if sender.send_data(piece.into()).await.is_err() {
+                return;
+            }
+            let now = Instant::now();
+            deadline.set(now + idle);
+            // Also if there is always a fault.
+            if now >= next {
+                break;
+            }
+            match timeout_at(next, faults.next()).await {
+                Ok(Some(faults)) => piece = faults,
+                Ok(None) => return,
+                Err(_) => break,
+            }
+        }
+    }
 }
 
 /// All of a body; `None`: it is too long.

@@ -37,6 +37,12 @@ impl Client {
         self.stream.write_all(body.as_bytes()).expect("it is read");
     }
 
+    /// Sends a request, and receives its answer.
+    pub(crate) fn ask(&mut self, request: &str, body: &str) -> WireAnswer {
+        self.send(request, &[], body);
+        self.receive(false)
+    }
+
     /// Sends the head of a request, of whose body these lines say how long it is.
     pub(crate) fn send_head(&mut self, request: &str, headers: &[String]) {
         let lines = headers.iter().map(|header| format!("{header}\r\n"));
@@ -47,6 +53,26 @@ impl Client {
 
     /// The next answer; one to `HEAD` has no body.
     pub(crate) fn receive(&mut self, is_head: bool) -> WireAnswer {
+        let mut answer = self.receive_head();
+        let length = answer.headers.get("content-length");
+        let length = length.map_or(0, |length| length.parse().expect("a number"));
+        let mut body = vec![0; if is_head { 0 } else { length }];
+        self.reader.read_exact(&mut body).expect("a whole body");
+        answer.body = String::from_utf8(body).expect("text");
+        answer
+    }
+
+    /// The next piece of a body that goes on.
+    pub(crate) fn receive_piece(&mut self) -> String {
+        let length = usize::from_str_radix(&self.line(), 16).expect("a length");
+        let mut piece = vec![0; length];
+        self.reader.read_exact(&mut piece).expect("a whole piece");
+        assert_eq!(self.line(), "", "the end of the piece");
+        String::from_utf8(piece).expect("text")
+    }
+
+    /// The head of the next answer.
+    pub(crate) fn receive_head(&mut self) -> WireAnswer {
         let status = self.line();
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = BTreeMap::new();
@@ -55,12 +81,7 @@ impl Client {
             let Some((name, value)) = line.split_once(": ") else { break };
             headers.insert(name.to_ascii_lowercase(), value.to_owned());
         }
-        let length = headers.get("content-length");
-        let length = length.map_or(0, |length| length.parse().expect("a number"));
-        let mut body = vec![0; if is_head { 0 } else { length }];
-        self.reader.read_exact(&mut body).expect("a whole body");
-        let body = String::from_utf8(body).expect("text");
-        WireAnswer { status: status.expect("a status"), headers, body }
+        WireAnswer { status: status.expect("a status"), headers, body: String::new() }
     }
 
     /// Waits for the end of the connection.

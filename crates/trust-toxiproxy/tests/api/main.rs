@@ -2,6 +2,7 @@
 //! its server survives.
 
 mod client;
+mod control;
 mod fake;
 mod server;
 mod vectors;

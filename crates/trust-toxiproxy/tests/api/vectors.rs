@@ -149,8 +149,9 @@ fn requests_get_the_answers_of_toxiproxy() {
                     path,
                     query,
                     user_agent: exchange.user_agent.as_bytes(),
-                    has_origin: exchange.has_origin,
+                    origin: exchange.has_origin.then_some(b"http://example.org"),
                     body: exchange.body.as_bytes(),
+                    ..ApiRequest::default()
                 });
                 let header = |name: &str| {
                     let mut headers = headers.iter();
