@@ -14,7 +14,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings structure
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
-	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
+	pages promtool picture man dist packages packages-full hdr-log docs interleavings sim planted \
 	adversary fuzz fuzz-check bench accuracy instructions proxy-load \
 	kubernetes prose check publish-check stress full
 
@@ -31,6 +31,7 @@ help:
 	@echo '                       docs/BOXES.md'
 	@echo 'make bed-busy          the same three times, beside a busy loop on each core'
 	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
+	@echo 'make promtool          metrics of the proxy, checked by promtool'
 	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
 	@echo 'make man               manual pages and completions, in target/share'
 	@echo 'make dist              packages, image and checksums of a release, in target/dist'
@@ -126,6 +127,10 @@ pages:
 		--html $(PAGES)/compare.html >$(PAGES)/compare.txt || [ $$? -eq 1 ]
 	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
+
+# Debian has promtool in its package prometheus.
+promtool:
+	$(CARGO) test --quiet --package trust-toxiproxy --test api -- --ignored the_tool_of_prometheus
 
 picture:
 	ci/picture

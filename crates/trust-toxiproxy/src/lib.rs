@@ -6,7 +6,8 @@
 //! - [`data_plane`]: what carries the traffic, as a trait
 //! - [`routes`]: which request gets which answer
 //! - [`control`]: what there is beyond Toxiproxy, under `/trustctl/`
-//! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers
+//! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers;
+//!   [`metrics`]: for Prometheus
 //! - [`server`]: requests and answers over HTTP, on a thread of its own
 //!
 //! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
@@ -21,7 +22,9 @@ pub mod data_plane;
 pub mod error;
 pub mod events;
 mod json;
+pub mod metrics;
 pub mod model;
+mod process_metrics;
 pub mod routes;
 pub mod server;
 pub mod toxic;

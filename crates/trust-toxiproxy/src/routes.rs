@@ -6,6 +6,7 @@ use trust_wire::relay::draw;
 use crate::data_plane::DataPlane;
 use crate::error::ApiError;
 use crate::json::to_text;
+use crate::metrics::{MetricsChoice, MetricsFormat};
 use crate::model::{Populated, ProxyRegistry, ToxicProxy};
 use crate::toxic::Toxic;
 
@@ -57,6 +58,7 @@ pub struct ApiAnswer {
 #[derive(Debug)]
 pub struct ToxiproxyApi<D> {
     registry: ProxyRegistry<D>,
+    metrics: MetricsChoice,
     /// What the names of requests are drawn from, and how many were.
     seed: u64,
     named: u64,
@@ -126,7 +128,13 @@ impl<D: DataPlane> ToxiproxyApi<D> {
     /// The API of these proxies. Requests get names from the seed, which differ from others' if
     /// it does.
     pub const fn new(registry: ProxyRegistry<D>, seed: u64) -> ToxiproxyApi<D> {
-        ToxiproxyApi { registry, seed, named: 0 }
+        let metrics = MetricsChoice { traffic: false, process: false };
+        ToxiproxyApi { registry, metrics, seed, named: 0 }
+    }
+
+    /// Offers `/metrics` with these, if there are some. Without it is not found, as in Toxiproxy.
+    pub(crate) fn offer_metrics(&mut self, metrics: MetricsChoice) {
+        self.metrics = metrics;
     }
 
     /// The proxies.
@@ -149,13 +157,17 @@ impl<D: DataPlane> ToxiproxyApi<D> {
             return ApiAnswer::plain(400, "400 Bad Request");
         };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let has_metrics = segments == ["metrics"] && self.metrics.has_some();
         match methods(&segments) {
+            _ if has_metrics => {}
             None => return ApiAnswer::plain(404, "404 page not found"),
             Some(methods) if !methods.contains(&request.method) => return ApiAnswer::empty(405),
             Some(_) => {}
         }
         let mut answer = if request.user_agent.starts_with(b"Mozilla/") {
             ApiAnswer::plain(403, "User agent not allowed")
+        } else if has_metrics {
+            self.metrics_answer(request)
         } else {
             self.act(request, &segments).unwrap_or_else(|error| ApiAnswer::error(&error))
         };
@@ -206,6 +218,13 @@ impl<D: DataPlane> ToxiproxyApi<D> {
             _ => unreachable!("no method is known for this path"),
         };
         Ok(answer)
+    }
+
+    /// The metrics of now.
+    fn metrics_answer(&mut self, request: &ApiRequest<'_>) -> ApiAnswer {
+        let format = MetricsFormat::preferred(&String::from_utf8_lossy(request.accept));
+        let text = self.metrics.text(|| self.registry.data_plane().report(), format);
+        ApiAnswer::new(200, format.content_type(), text)
     }
 
     /// A name for a request.

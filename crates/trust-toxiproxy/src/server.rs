@@ -32,6 +32,7 @@ use trust_net::socket::AcceptedOptions;
 use crate::control::{self, ControlAnswer, FAULT_EVENTS, FaultWait};
 use crate::data_plane::DataPlane;
 use crate::events::{EventForm, EventHub};
+use crate::metrics::MetricsChoice;
 use crate::routes::{ApiAnswer, ApiRequest, ToxiproxyApi};
 
 /// The port that Toxiproxy's clients expect.
@@ -64,6 +65,8 @@ pub struct ApiSettings {
     /// The names besides `localhost` and IP addresses by which browsers may reach `/` and
     /// `/trustctl/`.
     pub allowed_hosts: Vec<String>,
+    /// What `/metrics` has.
+    pub metrics: MetricsChoice,
 }
 
 /// How long clients may take.
@@ -150,6 +153,7 @@ impl ApiServer {
         };
         let (settings, events) = (settings.into(), Arc::new(EventHub::new(FAULT_EVENTS)));
         let hub = events.clone();
+        api.offer_metrics(settings.metrics);
         api.registry().data_plane().follow(Box::new(move |line| hub.note(line)));
         let (running, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("toxiproxy-api".to_owned()).spawn(move || {

@@ -69,7 +69,7 @@ impl Scene {
     }
 }
 
-fn connection(conn: u64, proxy: &str) -> ConnectionReport {
+pub(crate) fn connection(conn: u64, proxy: &str) -> ConnectionReport {
     let stream = StreamReport { received: 10, sent: 8, held: 2, frames: Some(1) };
     ConnectionReport {
         conn,
@@ -84,7 +84,7 @@ fn connection(conn: u64, proxy: &str) -> ConnectionReport {
     }
 }
 
-fn rule(rule: &str, proxy: &str, toxic: Option<&str>) -> RuleReport {
+pub(crate) fn rule(rule: &str, proxy: &str, toxic: Option<&str>) -> RuleReport {
     let (rule, proxy) = (rule.to_owned(), Some(proxy.to_owned()));
     RuleReport { rule, proxy, toxic: toxic.map(str::to_owned), fired: 0 }
 }

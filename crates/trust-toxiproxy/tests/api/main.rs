@@ -4,5 +4,6 @@
 mod client;
 mod control;
 mod fake;
+mod metrics;
 mod server;
 mod vectors;
