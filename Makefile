@@ -30,7 +30,8 @@ help:
 	@echo 'make boxes             what boxes between change; BOXES=NAME; UPDATE=1 writes'
 	@echo '                       docs/BOXES.md'
 	@echo 'make bed-busy          the same three times, beside a busy loop on each core'
-	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
+	@echo 'make pages             report pages and the live page in headless Chromium, as desktop,'
+	@echo '                       phone and printer'
 	@echo 'make promtool          metrics of the proxy, checked by promtool'
 	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
 	@echo 'make man               manual pages and completions, in target/share'
@@ -127,6 +128,8 @@ pages:
 		--html $(PAGES)/compare.html >$(PAGES)/compare.txt || [ $$? -eq 1 ]
 	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
+	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trust-toxiproxy --test api -- \
+		--ignored the_page_works_in_a_browser
 
 # Debian has promtool in its package prometheus.
 promtool:

@@ -12,6 +12,8 @@ use crate::data_plane::DataPlane;
 use crate::error::ApiError;
 use crate::events::{EventForm, EventHub, KEPT_LINES, KeptEvents};
 use crate::model::ToxicProxy;
+use crate::page::LivePage;
+use crate::proxy_page::proxy_page;
 use crate::routes::{ApiAnswer, ApiRequest, PLAIN, ToxiproxyApi, VERSION, decode, methods};
 use crate::traffic::{
     BothWays, ConnectionEnd, ConnectionReport, LatenessHistogram, ProxyTraffic, RuleReport,
@@ -104,6 +106,7 @@ pub(crate) fn answer<D: DataPlane>(
     let query = Query(request.query);
     let data_plane = api.registry().data_plane();
     let now = match (request.method, &segments[..]) {
+        (_, []) => page_answer(proxy_page()),
         ("GET", ["version"]) => {
             let (version, toxiproxy) = (env!("CARGO_PKG_VERSION"), VERSION);
             ApiAnswer::json(200, &serde_json::json!({"version": version, "toxiproxy": toxiproxy}))
@@ -165,12 +168,20 @@ pub(crate) fn answer<D: DataPlane>(
 /// The methods of a path after its prefix; `None`: there is no such path.
 fn allowed_methods(segments: &[&str]) -> Option<&'static [&'static str]> {
     match segments {
+        // The page, at `/` alone.
+        [] => Some(&["GET", "HEAD"]),
         ["version" | "report" | "connections" | "events" | "trace"] => Some(&["GET"]),
         ["connections", _] => Some(&["GET", "DELETE"]),
         ["seed" | "wait"] => Some(&["POST"]),
         ["proxies", proxy, "schedule"] if !proxy.is_empty() => Some(&["GET", "PUT", "DELETE"]),
         segments => methods(segments),
     }
+}
+
+fn page_answer(LivePage { html, headers }: LivePage) -> ApiAnswer {
+    let mut answer = ApiAnswer::new(200, "text/html; charset=utf-8", html);
+    answer.headers.extend(headers);
+    answer
 }
 
 /// Whether an event stream is asked for.

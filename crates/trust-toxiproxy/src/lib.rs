@@ -7,7 +7,7 @@
 //! - [`routes`]: which request gets which answer
 //! - [`control`]: what there is beyond Toxiproxy, under `/trustctl/`
 //! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers;
-//!   [`metrics`]: for Prometheus
+//!   [`metrics`]: for Prometheus; [`page`]: for people
 //! - [`server`]: requests and answers over HTTP, on a thread of its own
 //!
 //! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
@@ -24,7 +24,9 @@ pub mod events;
 mod json;
 pub mod metrics;
 pub mod model;
+pub mod page;
 mod process_metrics;
+mod proxy_page;
 pub mod routes;
 pub mod server;
 pub mod toxic;

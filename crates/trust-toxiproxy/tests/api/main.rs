@@ -5,5 +5,6 @@ mod client;
 mod control;
 mod fake;
 mod metrics;
+mod page;
 mod server;
 mod vectors;
