@@ -9,11 +9,13 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use trust_proxy::rules::Rule;
+use trust_toxiproxy::control;
 use trust_toxiproxy::data_plane::{DataPlane, EventListener, ToxicChange};
+use trust_toxiproxy::events::EventHub;
 use trust_toxiproxy::model::ProxyRegistry;
 use trust_toxiproxy::routes::{ApiAnswer, ApiRequest, ToxiproxyApi};
 use trust_toxiproxy::toxic::Toxic;
-use trust_toxiproxy::traffic::{ConnectionEnd, ConnectionReport, TrafficReport};
+use trust_toxiproxy::traffic::{ConnectionEnd, ConnectionReport, RuleReport, TrafficReport};
 
 /// A port that cannot be had.
 const TAKEN_PORT: u16 = 7;
@@ -33,6 +35,9 @@ const LIST: ApiRequest<'_> = ApiRequest {
 /// Started proxies: where, and with which toxics.
 type Started = BTreeMap<String, (SocketAddr, Vec<String>)>;
 
+/// The fault rules of proxies besides their toxics.
+type Schedules = BTreeMap<String, String>;
+
 /// Input: requests, each up to an empty line. The first line of one is its method and its path, and
 /// the rest its body.
 ///
@@ -40,16 +45,29 @@ type Started = BTreeMap<String, (SocketAddr, Vec<String>)>;
 ///
 /// If an answer has another form, or the data plane something else than the answers say.
 pub fn run(data: &[u8]) {
-    let started = Rc::new(RefCell::new(Started::new()));
-    let mut api = ToxiproxyApi::new(ProxyRegistry::new(Plane(started.clone())), 0);
+    let plane = Plane::default();
+    let Plane { started, schedules } = plane.clone();
+    let (mut api, hub) = (ToxiproxyApi::new(ProxyRegistry::new(plane), 0), EventHub::new(&[]));
     let text = String::from_utf8_lossy(data);
     for request in text.split("\n\n") {
         let (head, body) = request.split_once('\n').unwrap_or((request, ""));
         let (method, path) = head.split_once(' ').unwrap_or((head, "/"));
-        check_answer(&api.answer(&ApiRequest { method, path, body: body.as_bytes(), ..LIST }));
+        let request = ApiRequest { method, path, body: body.as_bytes(), ..LIST };
+        if control::has_path(path) {
+            let (path, query) =
+                path.split_once('?').map_or((path, None), |(path, it)| (path, Some(it)));
+            let request = ApiRequest { path, query, ..request };
+            if let Some(answer) = control::answer_at_once(&mut api, &hub, &request) {
+                check_control_answer(&answer);
+            }
+        } else {
+            check_answer(&api.answer(&request));
+        }
         let list = api.answer(&LIST);
         let list = serde_json::from_str(&list.body).expect("a list is JSON");
         check_started(&list, &started.borrow());
+        let mut scheduled = schedules.borrow().keys().cloned().collect::<Vec<_>>().into_iter();
+        assert!(scheduled.all(|proxy| list.get(proxy).is_some()), "rules without their proxy");
     }
 }
 
@@ -61,6 +79,19 @@ fn check_answer(answer: &ApiAnswer) {
     if body.starts_with('{') || content_type.is_some_and(|(_, name)| name.starts_with("app")) {
         let body: Value = serde_json::from_str(body).expect("it is JSON");
         assert!(*status < 300 || body["status"] == *status && body["error"].is_string(), "{body}");
+    }
+}
+
+fn check_control_answer(answer: &ApiAnswer) {
+    let ApiAnswer { status, headers, body, .. } = answer;
+    assert!(matches!(status, 200 | 201 | 204 | 400 | 404 | 405 | 409 | 500), "{status}");
+    let content_type = headers.iter().find(|(name, _)| *name == "Content-Type");
+    let content_type = content_type.map_or("", |(_, name)| name);
+    if content_type == "application/json" {
+        let body: Value = serde_json::from_str(body).expect("it is JSON");
+        assert!(*status < 300 || body["status"] == *status && body["error"].is_string(), "{body}");
+    } else {
+        assert!(*status < 300, "{status} {content_type}");
     }
 }
 
@@ -80,7 +111,11 @@ fn check_started(list: &Value, started: &Started) {
     assert_eq!(listed, started.map(|(name, proxy)| (name, shown(proxy))).collect());
 }
 
-struct Plane(Rc<RefCell<Started>>);
+#[derive(Clone, Default)]
+struct Plane {
+    started: Rc<RefCell<Started>>,
+    schedules: Rc<RefCell<Schedules>>,
+}
 
 /// The names of toxics, all of which can be had.
 fn names(toxics: &[Toxic]) -> Vec<String> {
@@ -106,7 +141,7 @@ impl DataPlane for Plane {
         _upstream: &str,
         toxics: &[Toxic],
     ) -> io::Result<SocketAddr> {
-        let mut started = self.0.borrow_mut();
+        let mut started = self.started.borrow_mut();
         if listen.port() == TAKEN_PORT {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -119,11 +154,11 @@ impl DataPlane for Plane {
     }
 
     fn stop(&mut self, proxy: &str) {
-        self.0.borrow_mut().remove(proxy).expect("it was started");
+        self.started.borrow_mut().remove(proxy).expect("it was started");
     }
 
     fn set_toxics(&mut self, proxy: &str, toxics: &[Toxic], change: ToxicChange<'_>) {
-        let mut started = self.0.borrow_mut();
+        let mut started = self.started.borrow_mut();
         let (_, before) = started.get_mut(proxy).expect("it was started");
         let after = names(toxics);
         let of = |names: &[String], toxic: &Toxic| names.contains(&toxic.name);
@@ -137,19 +172,35 @@ impl DataPlane for Plane {
         *before = after;
     }
     fn forget(&mut self, proxy: &str) {
-        assert!(!self.0.borrow().contains_key(proxy), "{proxy} was stopped");
+        assert!(!self.started.borrow().contains_key(proxy), "{proxy} was stopped");
+        self.schedules.borrow_mut().remove(proxy);
     }
 
-    fn schedule(&mut self, _proxy: &str) -> String {
-        String::new()
+    fn schedule(&mut self, proxy: &str) -> String {
+        self.schedules.borrow().get(proxy).cloned().unwrap_or_default()
     }
 
-    fn set_schedule(&mut self, _proxy: &str, _text: &str) -> Result<(), String> {
+    fn set_schedule(&mut self, proxy: &str, text: &str) -> Result<(), String> {
+        let parse = |line| Rule::parse(line).map_err(|_| format!("no rule: {line}"));
+        let rules = text.lines().map(|line| Ok(format!("{}\n", parse(line)?)));
+        let rules = rules.collect::<Result<String, String>>()?;
+        self.schedules.borrow_mut().insert(proxy.to_owned(), rules);
         Ok(())
     }
 
     fn report(&mut self) -> TrafficReport {
-        TrafficReport::default()
+        let schedules = self.schedules.borrow();
+        let of = |(proxy, rules): (&String, &String)| {
+            let proxy = Some(proxy.clone());
+            let report = |rule: &str| RuleReport {
+                rule: rule.to_owned(),
+                proxy: proxy.clone(),
+                toxic: None,
+                fired: 1,
+            };
+            rules.lines().map(report).collect::<Vec<_>>()
+        };
+        TrafficReport { rules: schedules.iter().flat_map(of).collect(), ..Default::default() }
     }
 
     fn connections(&mut self, _proxy: Option<&str>, _count_max: usize) -> Vec<ConnectionReport> {

@@ -72,7 +72,7 @@ enum WaitTarget {
 }
 
 /// Whether a path is one of these. The others are Toxiproxy's.
-pub(crate) fn has_path(path: &str) -> bool {
+pub fn has_path(path: &str) -> bool {
     path == "/" || path.starts_with("/trustctl/")
 }
 
@@ -84,6 +84,25 @@ pub(crate) fn has_path(path: &str) -> bool {
 pub(crate) fn admit(request: &ApiRequest<'_>, allowed: &[String]) -> Result<(), ApiError> {
     let refusal = admission::refusal(request.host, request.origin, allowed);
     refusal.map_or(Ok(()), |reason| Err(ApiError::forbidden(reason)))
+}
+
+/// The answer to a request for one of these paths, which is admitted, if it comes at once; `None`:
+/// it goes on, or waits for what has not happened yet.
+pub fn answer_at_once<D: DataPlane>(
+    api: &mut ToxiproxyApi<D>,
+    hub: &EventHub,
+    request: &ApiRequest<'_>,
+) -> Option<ApiAnswer> {
+    let outcome = match answer(api, hub, request) {
+        Ok(ControlAnswer::Now(answer)) => Ok(answer),
+        Ok(ControlAnswer::Wait(wait)) => match wait.fired(api) {
+            Ok(fired) if !fired.is_enough => return None,
+            fired => fired.map(|fired| FaultWait::answer(fired.count)),
+        },
+        Ok(ControlAnswer::Events(_) | ControlAnswer::Reports) => return None,
+        Err(error) => Err(error),
+    };
+    Some(outcome.unwrap_or_else(|error| error_answer(&error)))
 }
 
 /// Answers a request for one of these paths, which is admitted.
@@ -123,7 +142,7 @@ pub(crate) fn answer<D: DataPlane>(
         }
         ("GET", ["connections", conn]) => {
             let conn = connection_number(conn)?;
-            let all = data_plane.connections(None, CONNECTIONS_MAX);
+            let all = data_plane.connections(None, usize::MAX);
             let found = all.iter().find(|connection| connection.conn == conn);
             ApiAnswer::json(200, found.ok_or_else(ApiError::no_connection)?)
         }

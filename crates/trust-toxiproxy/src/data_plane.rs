@@ -50,7 +50,8 @@ pub trait DataPlane {
     fn forget(&mut self, proxy: &str);
 
     /// The fault rules of a proxy besides its toxics, in their canonical text, one per line; empty
-    /// if there are none.
+    /// if there are none. Each report asks for those of every proxy, so it does not take a turn of
+    /// the loop.
     fn schedule(&mut self, proxy: &str) -> String;
 
     /// Replaces the fault rules of a proxy besides its toxics, also of its connections. They are
