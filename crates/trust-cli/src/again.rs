@@ -18,12 +18,12 @@ pub fn said<'s>(
         if source <= Source::Default || layers.is_default(setting) {
             continue;
         }
-        match (setting.is_switch, parse_bool(&text.to_string_lossy())) {
+        match (setting.is_switch(), parse_bool(&text.to_string_lossy())) {
             (true, Some(true)) => words.push(setting.flag()),
             // The file still turns on what this layer turned off.
             (true, _) if source > Source::File => words.push(format!("{}=false", setting.flag())),
             (true, _) => {}
-            (false, _) if text.as_bytes().starts_with(b"-") => {
+            (false, _) if setting.alone.is_some() || text.as_bytes().starts_with(b"-") => {
                 words.push(format!("{}={}", setting.flag(), shell_word(text)));
             }
             (false, _) => words.extend([setting.flag(), shell_word(text)]),

@@ -36,8 +36,8 @@ pub struct Declaration {
     /// The text of `--help`, in paragraphs with an empty line between them. The first one is for
     /// `-h`.
     pub help: &'static str,
-    /// Whether the flag alone turns something on; `=false` turns it off.
-    pub is_switch: bool,
+    /// The value of the flag alone, after which one stands only with `=`; `None`: it needs one.
+    pub alone: Option<&'static str>,
 }
 
 /// Settings that stand together in `--help`.
@@ -57,8 +57,8 @@ pub struct ValueKind<T: 'static> {
     pub allowed: &'static str,
     /// Parses a value, and refuses invalid ones.
     pub parse: Parse<T>,
-    /// The flag alone turns something on, and `=false` turns it off; `T` must be `bool`.
-    pub is_switch: bool,
+    /// The value of the flag alone, after which one stands only with `=`; `None`: it needs one.
+    pub alone: Option<&'static str>,
 }
 
 /// How to parse a value.
@@ -83,11 +83,11 @@ impl<T> Setting<T> {
         help: &'static str,
     ) -> Setting<T> {
         let Ok(key) = std::str::from_utf8(key) else { panic!("a name is UTF-8") };
-        let ValueKind { name: value_name, allowed, parse, is_switch } = kind;
+        let ValueKind { name: value_name, allowed, parse, alone } = kind;
         let help = help.trim_ascii();
         let group = None;
         let declaration =
-            Declaration { command, key, value_name, allowed, default, group, help, is_switch };
+            Declaration { command, key, value_name, allowed, default, group, help, alone };
         Setting { declaration, parse }
     }
 
@@ -115,7 +115,7 @@ impl<T> ValueKind<T> {
         allowed: &'static str,
         parse: fn(&str) -> Option<T>,
     ) -> ValueKind<T> {
-        ValueKind { name, allowed, parse: Parse::Text(parse), is_switch: false }
+        ValueKind { name, allowed, parse: Parse::Text(parse), alone: None }
     }
 
     /// A kind that is parsed from text of several parts.
@@ -124,7 +124,7 @@ impl<T> ValueKind<T> {
         allowed: &'static str,
         parse: fn(&str) -> Result<T, String>,
     ) -> ValueKind<T> {
-        ValueKind { name, allowed, parse: Parse::Parts(parse), is_switch: false }
+        ValueKind { name, allowed, parse: Parse::Parts(parse), alone: None }
     }
 
     /// A kind that is parsed from bytes.
@@ -133,7 +133,12 @@ impl<T> ValueKind<T> {
         allowed: &'static str,
         parse: fn(&OsStr) -> Option<T>,
     ) -> ValueKind<T> {
-        ValueKind { name, allowed, parse: Parse::Bytes(parse), is_switch: false }
+        ValueKind { name, allowed, parse: Parse::Bytes(parse), alone: None }
+    }
+
+    /// The same kind, where the flag alone stands for this value.
+    pub const fn or_alone(self, value: &'static str) -> ValueKind<T> {
+        ValueKind { alone: Some(value), ..self }
     }
 
     /// The same kind with another name in `--help`.
@@ -236,14 +241,19 @@ impl Declaration {
         }
     }
 
+    /// Whether the flag alone turns something on; `=false` turns it off.
+    pub fn is_switch(&self) -> bool {
+        self.alone == Some("true")
+    }
+
     /// The flag for clap; its id is the key.
     pub(crate) fn arg(&self) -> Arg {
         // Our own parsers get every value, so that all layers give the same messages.
         let arg = Arg::new(self.key).long(self.key).value_parser(value_parser!(OsString));
         let arg = arg.value_name(self.value_name);
-        if self.is_switch {
+        if let Some(alone) = self.alone {
             // `--json`, and `--json=false` to override a variable or the file.
-            let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+            let arg = arg.num_args(0..=1).require_equals(true).default_missing_value(alone);
             return arg.help(self.summary()).long_help(self.description());
         }
         let with_default = |help: String| match self.default {

@@ -159,7 +159,8 @@ impl<'a> CommandLine<'a> {
         let reported = context(error, ContextKind::InvalidArg)?;
         let matches = matches_beside_mistakes(command, tokens, true);
         let own = self.entry.map_or(&[][..], |entry| entry.settings);
-        let settings = || own.iter().chain(globals::SETTINGS).filter(|setting| !setting.is_switch);
+        let settings =
+            || own.iter().chain(globals::SETTINGS).filter(|setting| setting.alone.is_none());
         let given = levels(&matches).flat_map(|level| {
             let text = |key| level.try_get_one::<OsString>(key).ok().flatten();
             settings().filter_map(move |setting| Some((setting, text(setting.key)?)))

@@ -117,7 +117,7 @@ pub const SEED: ValueKind<u64> =
 
 /// Whether something is on; the flag alone turns it on.
 pub const SWITCH: ValueKind<bool> =
-    ValueKind { is_switch: true, ..ValueKind::of_text("BOOL", "true or false", parse_bool) };
+    ValueKind::of_text("BOOL", "true or false", parse_bool).or_alone("true");
 
 /// The name of a file.
 pub const FILE: ValueKind<PathBuf> = ValueKind::of_bytes("FILE", "a file name", parse_path);

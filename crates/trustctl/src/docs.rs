@@ -39,9 +39,10 @@ fn the_table_of_settings_is_the_code_s() {
             (None, key) => format!("`{key}`"),
         };
         let default = setting.default.map_or(String::new(), |default| format!("`{default}`"));
-        let flag = match setting.is_switch {
-            true => setting.flag(),
-            false => format!("{} {}", setting.flag(), setting.value_name),
+        let flag = match setting.alone {
+            _ if setting.is_switch() => setting.flag(),
+            Some(_) => format!("{}[={}]", setting.flag(), setting.value_name),
+            None => format!("{} {}", setting.flag(), setting.value_name),
         };
         let allowed = setting.allowed.replace('|', "\\|");
         let help = setting.description().replace('|', "\\|");
