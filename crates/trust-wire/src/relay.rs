@@ -366,6 +366,62 @@ impl Relay {
         });
     }
 
+    /// Ends what the rules of these numbers do to what goes to a side, and has these faults happen
+    /// to it, while bytes flow: places count from the start of the stream, and those that have been
+    /// passed do not come; times count from when it was first armed. What is held is sent as the
+    /// rules say that there are now. An end that has been reached, bytes that were dropped and
+    /// changes that have begun cannot be taken back.
+    ///
+    /// What is in the pipe of a side must be taken out first: [`Relay::handle_unpiped`].
+    pub fn rearm(
+        &mut self,
+        to: RelaySide,
+        now: Timestamp,
+        disarmed: &[usize],
+        faults: Vec<RelayFault>,
+    ) {
+        let hold = self.hold;
+        let side = self.side_mut(to);
+        if side.sending != Sending::Open || side.faults.is_none() && faults.is_empty() {
+            return;
+        }
+        let flow = side.faults.get_or_insert_with(|| {
+            let mut flow = Box::new(FaultFlow::new(Vec::new(), None));
+            flow.timing.set_hold(hold);
+            flow
+        });
+        flow.timing.set_now(now);
+        let sent = side.delivery.sent;
+        side.fault(|flow, held| flow.rearm(disarmed, faults, sent, held));
+    }
+
+    /// Where the stream to a side is: how many bytes have come, and how long it has been armed.
+    pub fn place(&self, to: RelaySide, now: Timestamp) -> (u64, Duration) {
+        let side = self.side(to);
+        let began = side.faults.as_ref().and_then(|faults| faults.timing.has_begun());
+        (side.delivery.received, began.map_or(Duration::ZERO, |began| now.since(began)))
+    }
+
+    /// Drops what is held for a side.
+    pub fn drop_held(&mut self, to: RelaySide) {
+        let side = self.side_mut(to);
+        side.drop_held();
+        side.delivery.due = side.delivery.sent;
+        let Delivery { received, sent, .. } = side.delivery;
+        if let Some(faults) = &mut side.faults {
+            faults.skip_to(received);
+            faults.skip_held(sent);
+        }
+        side.note_faults();
+    }
+
+    /// Ends both sides with FIN, unless the end is decided. Nothing more is passed on, and what is
+    /// held is dropped.
+    pub fn finish(&mut self) {
+        RelaySide::BOTH.into_iter().for_each(|to| self.drop_held(to));
+        self.imposed.get_or_insert(ImposedEnd::Close);
+    }
+
     /// Whether faults have happened, frames stopped making sense or as much is held as may be since
     /// the last call: then [`Relay::take_fired`], [`Relay::take_lost`] and [`Relay::take_full`] say
     /// what, and of which side.

@@ -90,6 +90,7 @@ fn can_be_said(fault: &RelayFault, format: Option<&FrameFormat>) -> bool {
         | FaultAction::Rate(_)
         | FaultAction::Dribble { .. }
         | FaultAction::Split { .. }
+        | FaultAction::Slice { .. }
         | FaultAction::Merge { .. } => false,
         _ => true,
     };

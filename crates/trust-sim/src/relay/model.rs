@@ -378,7 +378,9 @@ impl StreamModel {
                 self.delays.push((span, ModelDelay { output, until, time: *time }));
             }
             FaultAction::Rate(rate) => self.begin(position, rule, SendPattern::Rate(*rate)),
-            FaultAction::SharedRate(_) => unreachable!("no script has such an action"),
+            FaultAction::SharedRate(_) | FaultAction::Slice { .. } => {
+                unreachable!("no script has such an action")
+            }
             FaultAction::Dribble { bytes, per } => {
                 self.begin(position, rule, SendPattern::Dribble { bytes: *bytes, per: *per });
             }

@@ -42,6 +42,18 @@ impl Relay {
         to.is_bulk = count >= SPLICE_MIN;
     }
 
+    /// Records that these bytes were taken out of the pipe of a side, to be held in its place.
+    ///
+    /// # Panics
+    ///
+    /// If fewer were in it.
+    pub fn handle_unpiped(&mut self, to: RelaySide, bytes: &[u8]) {
+        let side = self.side_mut(to);
+        assert!(bytes.len() <= side.piped, "more bytes taken than were in the pipe");
+        side.piped -= bytes.len();
+        side.held.append(true, |held| held.extend_from_slice(bytes));
+    }
+
     /// Records that the kernel took `count` bytes from the pipe of a side.
     ///
     /// # Panics

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::time::Timestamp;
 
+mod draw;
 mod fault;
 mod frames;
 mod kept;
@@ -24,8 +25,9 @@ use self::pace::SendPace;
 use self::places::{Armed, Pending, Places};
 use self::timing::{Delay, Timing};
 
+pub use self::draw::draw;
 pub use self::fault::{
-    Chance, FaultAction, FaultPlace, FiredFault, FramePart, RelayFault, draw, flip_mask,
+    Chance, FaultAction, FaultPlace, FiredFault, FramePart, RelayFault, flip_mask,
 };
 pub(super) use self::timing::{Gate, HOLD_DEFAULT};
 
@@ -84,12 +86,45 @@ impl FaultFlow {
         let mut flow = FaultFlow { frames, ..FaultFlow::default() };
         for fault in faults {
             flow.bound_growth(&fault);
-            flow.places.add(fault);
+            flow.places.add(fault, 0);
         }
         flow.places.sort();
         flow.begin_frame();
         flow.window = flow.most_at_once;
         flow
+    }
+
+    /// Ends what these rules do, and has these faults happen from here on, after so many bytes of
+    /// the output were sent.
+    pub(super) fn rearm(
+        &mut self,
+        disarmed: &[usize],
+        faults: Vec<RelayFault>,
+        sent: u64,
+        output: &mut Vec<u8>,
+    ) {
+        for rule in disarmed {
+            self.places.disarm(*rule);
+            self.lasting.lift(*rule);
+            self.timing.disarm(*rule);
+        }
+        let rules: Vec<usize> = faults.iter().map(|fault| fault.rule).collect();
+        for fault in faults {
+            self.bound_growth(&fault);
+            self.places.add(fault, self.position);
+        }
+        self.places.sort();
+        self.bound_window();
+        self.process(&[], output);
+        self.timing.pace_what_is_held(&rules, sent);
+        self.timing.delay_anew();
+    }
+
+    /// Nothing is held any longer, after so many bytes of the output were sent.
+    pub(super) fn skip_held(&mut self, sent: u64) {
+        self.kept.clear();
+        self.output = sent;
+        self.timing.skip_held(sent);
     }
 
     /// Has so little received at once that what is inserted again and again is bounded too.
@@ -379,9 +414,13 @@ impl FaultFlow {
 
     /// Records that a rule has happened, or that what it had begun has ended.
     fn report(&mut self, rule: usize, is_lifted: bool) {
-        self.window = self.lasting.window().into_iter().chain(self.most_at_once).min();
+        self.bound_window();
         let (position, frame) = (self.position, self.frame());
         self.fired.push(FiredFault { rule, position, frame, is_lifted });
+    }
+
+    fn bound_window(&mut self) {
+        self.window = self.lasting.window().into_iter().chain(self.most_at_once).min();
     }
 
     fn fire(&mut self, what: Pending, output: &mut Vec<u8>) {
@@ -399,9 +438,11 @@ impl FaultFlow {
         self.places.note_happened(rule);
         match action {
             FaultAction::Lift => return self.lift(rule, Some(self.output)),
-            FaultAction::Stall(time) => self.gate(Gate::Stall(time)),
+            FaultAction::Stall(time) => self.gate(Gate::Stall(rule, time)),
             FaultAction::Hold => self.end(Gate::Hold, output),
-            FaultAction::HoldUntil(time) => self.gate(Gate::Until(self.timing.began() + time)),
+            FaultAction::HoldUntil(time) => {
+                self.gate(Gate::Until(rule, self.timing.began() + time));
+            }
             FaultAction::Finish => self.end(Gate::Finish, output),
             FaultAction::Close => self.end(Gate::Close, output),
             FaultAction::Reset => self.end(Gate::Reset, output),
@@ -440,6 +481,9 @@ impl FaultFlow {
             FaultAction::Split { first, every } => {
                 let start = self.output;
                 self.gate(Gate::Pace(rule, SendPace::Split { first, every, start }));
+            }
+            FaultAction::Slice { size, vary, per, seed } => {
+                self.gate(Gate::Pace(rule, SendPace::slice(size, vary, per, seed)));
             }
             FaultAction::Merge { bytes, within } => {
                 self.gate(Gate::Pace(rule, SendPace::merge(bytes, within)));

@@ -8,6 +8,7 @@ use RelaySide::{Client, Upstream};
 
 mod bulk;
 mod lifting;
+mod rearming;
 mod timing;
 
 const LINGER: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::draw::draw;
 use super::pace::SharedRate;
 
 /// A fault of one direction of one connection.
@@ -14,6 +15,23 @@ pub struct RelayFault {
     pub place: FaultPlace,
     /// What happens.
     pub action: FaultAction,
+}
+
+impl RelayFault {
+    /// The same fault, so many bytes and so much time later, if it is at a byte or a time.
+    #[must_use]
+    pub fn later(mut self, bytes: u64, time: Duration) -> RelayFault {
+        let place = match &mut self.place {
+            FaultPlace::First { of, .. } => of,
+            place => place,
+        };
+        match place {
+            FaultPlace::Byte(at) => *at = at.saturating_add(bytes),
+            FaultPlace::Time(at) => *at = at.saturating_add(time),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// A place in a stream.
@@ -81,15 +99,6 @@ pub fn flip_mask(bits: u32, seed: u64, position: u64) -> u8 {
         number += 1;
     }
     mask
-}
-
-/// A random number that depends on these two alone (SplitMix64: Steele, Lea, Flood: Fast splittable
-/// pseudorandom number generators, 2014).
-pub const fn draw(seed: u64, number: u64) -> u64 {
-    let state = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
 }
 
 /// A place in a frame.
@@ -172,7 +181,8 @@ pub enum FaultAction {
         /// The same one gives the same choices.
         seed: u64,
     },
-    /// From here on at most so many bytes are sent in a second.
+    /// From here on at most so many bytes are sent in a second. With 0 none are: what has come
+    /// meanwhile is sent once that ends.
     Rate(u64),
     /// From here on all streams that share the rate keep it together, as [`FaultAction::Rate`].
     /// It replaces another one of this kind.
@@ -191,6 +201,17 @@ pub enum FaultAction {
         first: u64,
         /// From `first`.
         every: u64,
+    },
+    /// From here on bytes are sent in pieces of about one size, each by itself.
+    Slice {
+        /// How many bytes on average, from 1.
+        size: u64,
+        /// How many more or less at most, below `size`: drawn for each piece.
+        vary: u64,
+        /// The time from one to the next.
+        per: Duration,
+        /// The same one gives the same choices.
+        seed: u64,
     },
     /// From here on bytes are kept until there are so many, or until the first one has been kept
     /// for so long, and then sent at once.

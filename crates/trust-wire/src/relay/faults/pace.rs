@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use super::draw::draw;
 use crate::time::Timestamp;
 
 /// The rate is kept in each period of this length.
@@ -68,6 +69,8 @@ pub(in crate::relay) struct ReservedPiece {
 /// Something that sends are measured by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum SendPace {
+    /// Nothing is sent.
+    Stopped,
     /// So many bytes in a second, a piece at a time.
     Rate {
         bytes: u64,
@@ -86,6 +89,9 @@ pub(in crate::relay) enum SendPace {
     /// Pieces of `first` and `every - first` bytes; the first one begins at this byte of the
     /// output.
     Split { first: u64, every: u64, start: u64 },
+    /// Pieces of about `size` bytes, and nothing for such a time after each; the current one is the
+    /// last of `made`, and has so many bytes left.
+    Slice { size: u64, vary: u64, per: Duration, seed: u64, made: u64, left: u64, next: Timestamp },
     /// So many bytes at once, or what has come in such a time; `released` ones are on their way.
     Merge { bytes: u64, within: Duration, since: Option<Timestamp>, released: u64 },
 }
@@ -102,8 +108,11 @@ pub(super) struct Unsent {
 }
 
 impl SendPace {
-    /// So many bytes in each second, from 1.
+    /// So many bytes in each second.
     pub(super) fn rate(bytes: u64) -> SendPace {
+        if bytes == 0 {
+            return SendPace::Stopped;
+        }
         let (piece, lag) = piece_and_lag(bytes);
         SendPace::Rate { bytes, piece, lag, next: Timestamp::default(), is_idle: true }
     }
@@ -118,14 +127,28 @@ impl SendPace {
         SendPace::Dribble { bytes, per, next: Timestamp::default() }
     }
 
+    /// Pieces of so many bytes, from 1, or up to `vary` more or fewer, and such a time after each.
+    pub(super) fn slice(size: u64, vary: u64, per: Duration, seed: u64) -> SendPace {
+        SendPace::Slice { size, vary, per, seed, made: 0, left: 0, next: Timestamp::default() }
+    }
+
     /// So many bytes at once, from 1, or what has come in such a time.
     pub(super) fn merge(bytes: u64, within: Duration) -> SendPace {
         SendPace::Merge { bytes, within, since: None, released: 0 }
     }
 
+    /// The same, beginning at that byte of the output.
+    pub(super) fn beginning_at(mut self, sent: u64) -> SendPace {
+        if let SendPace::Split { start, .. } = &mut self {
+            *start = sent;
+        }
+        self
+    }
+
     /// How many bytes can be sent now, and when more can if none can.
     pub(super) fn allowed(&mut self, waiting: Unsent, now: Timestamp) -> (u64, Timestamp) {
         match self {
+            SendPace::Stopped => (0, Timestamp::NEVER),
             SendPace::Rate { is_idle, piece, bytes, .. } if waiting.len == 0 => {
                 // Half of a quantum is no more than what a pause earns; a whole one would be.
                 *is_idle = *bytes < 2 * QUANTA_PER_SECOND;
@@ -143,8 +166,20 @@ impl SendPace {
                 *next = Some(piece);
                 if now < piece.at { (0, piece.at) } else { (piece.len, Timestamp::NEVER) }
             }
-            SendPace::Rate { next, .. } | SendPace::Dribble { next, .. } if now < *next => {
+            SendPace::Rate { next, .. }
+            | SendPace::Dribble { next, .. }
+            | SendPace::Slice { next, .. }
+                if now < *next =>
+            {
                 (0, *next)
+            }
+            SendPace::Slice { size, vary, seed, made, left, .. } => {
+                if *left == 0 {
+                    let drawn = draw(*seed, *made) % (vary.saturating_mul(2).saturating_add(1));
+                    *left = size.saturating_add(drawn).saturating_sub(*vary).max(1);
+                    *made += 1;
+                }
+                (*left, Timestamp::NEVER)
             }
             SendPace::Rate { piece, .. } => (*piece, Timestamp::NEVER),
             SendPace::Dribble { bytes, .. } => (*bytes, Timestamp::NEVER),
@@ -180,7 +215,13 @@ impl SendPace {
                 (*next, *is_idle) = ((*next).max(now.before(lag)) + time_of(count, *bytes), false);
             }
             SendPace::Dribble { per, next, .. } => *next = now + *per,
-            SendPace::Split { .. } => {}
+            SendPace::Slice { per, left, next, .. } => {
+                *left = left.saturating_sub(count);
+                if *left == 0 && !per.is_zero() {
+                    *next = now + *per;
+                }
+            }
+            SendPace::Stopped | SendPace::Split { .. } => {}
             SendPace::Merge { released, .. } => *released = released.saturating_sub(count),
             SendPace::Shared { next, .. } => {
                 if let Some(piece) = next {
@@ -195,7 +236,11 @@ impl SendPace {
     pub(super) fn room(&self) -> u64 {
         match self {
             SendPace::Merge { bytes, .. } | SendPace::Dribble { bytes, .. } => *bytes,
-            SendPace::Rate { .. } | SendPace::Shared { .. } | SendPace::Split { .. } => 0,
+            SendPace::Stopped
+            | SendPace::Rate { .. }
+            | SendPace::Shared { .. }
+            | SendPace::Slice { .. }
+            | SendPace::Split { .. } => 0,
         }
     }
 

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
-use super::fault::{Chance, FaultAction, FaultPlace, FramePart, RelayFault, draw};
+use super::draw::draw;
+use super::fault::{Chance, FaultAction, FaultPlace, FramePart, RelayFault};
 use super::search::Search;
 
 /// In how many bytes of a stream a random place is drawn.
@@ -112,11 +113,16 @@ impl Armed {
     }
 }
 
+/// Whether the time must be known when that happens.
+const fn needs_time(action: &FaultAction) -> bool {
+    matches!(action, FaultAction::Delay { .. } | FaultAction::HoldUntil(_))
+}
+
 impl Places {
-    /// Adds a fault, before anything has happened.
-    pub(super) fn add(&mut self, fault: RelayFault) {
+    /// Adds a fault, after that many bytes: it does not happen at a place before.
+    pub(super) fn add(&mut self, fault: RelayFault, position: u64) {
         let RelayFault { rule, place, action } = fault;
-        self.need_time |= matches!(action, FaultAction::Delay { .. } | FaultAction::HoldUntil(_));
+        self.need_time |= needs_time(&action);
         let (place, left) = match place {
             FaultPlace::First { times, of } => (*of, times),
             FaultPlace::Match(_) => (place, 1),
@@ -127,12 +133,13 @@ impl Places {
             return;
         }
         match place {
+            FaultPlace::Byte(at) if at < position => {}
             FaultPlace::Byte(at) => self.armed.push(Armed::once(at, what, None)),
             FaultPlace::EveryBytes(step) => {
-                self.armed.extend(Armed::again(1, what, Again::After(step)));
+                self.armed.extend(Armed::again(position + 1, what, Again::After(step)));
             }
             FaultPlace::RandomBytes(chance) => {
-                self.armed.extend(Armed::again(0, what, Again::At(chance)));
+                self.armed.extend(Armed::again(position, what, Again::At(chance)));
             }
             FaultPlace::Frame { number, part: FramePart::Byte(0) } => {
                 let part = FramePart::Byte(what.action.frame_byte());
@@ -231,5 +238,16 @@ impl Places {
         self.at_end.retain(stays);
         self.timed.retain(|(_, what)| stays(what));
         self.idle.retain(|(_, what)| stays(what));
+        let need_time = self.pending().any(|what| needs_time(&what.action));
+        self.need_time = need_time;
+    }
+
+    /// What may happen, but for what only happens at a time in any case.
+    fn pending(&self) -> impl Iterator<Item = &Pending> {
+        let armed = self.armed.iter().map(|armed| &armed.what);
+        let in_frames = self.in_frames.iter().map(|(_, _, what)| what);
+        let at_starts = self.at_starts.iter().map(|(_, what)| what);
+        let searches = self.searches.iter().map(|(_, what)| what);
+        armed.chain(in_frames).chain(at_starts).chain(searches).chain(&self.at_end)
     }
 }

@@ -256,10 +256,10 @@ fn model(
                 FaultAction::ResetSides(sides) => model.gate(Gate::ResetSides(*sides)),
                 FaultAction::Finish => model.gate(Gate::Finish),
                 FaultAction::Close => model.gate(Gate::Close),
-                FaultAction::Stall(time) => model.gate(Gate::Stall(*time)),
+                FaultAction::Stall(time) => model.gate(Gate::Stall(rule, *time)),
                 FaultAction::Hold => model.gate(Gate::Hold),
                 FaultAction::HoldUntil(time) => {
-                    model.gate(Gate::Until(Timestamp::default() + *time));
+                    model.gate(Gate::Until(rule, Timestamp::default() + *time));
                 }
                 FaultAction::Lift => {}
                 FaultAction::BlackHole => model.begun.push((rule, Begun::BlackHole)),
@@ -302,6 +302,9 @@ fn model(
                 FaultAction::Split { first, every } => {
                     let start = model.output.len() as u64;
                     model.pace(rule, SendPace::Split { first: *first, every: *every, start });
+                }
+                FaultAction::Slice { size, vary, per, seed } => {
+                    model.pace(rule, SendPace::slice(*size, *vary, *per, *seed));
                 }
                 FaultAction::Merge { bytes, within } => {
                     model.pace(rule, SendPace::merge(*bytes, *within));
@@ -511,6 +514,63 @@ proptest! {
         prop_assert_eq!(flow.output, output.len() as u64);
         let whole = frames_of(&stream).len() as u64 - 1;
         prop_assert_eq!(flow.frames(), Some(whole));
+    }
+}
+
+/// Whether a fault is the same wherever a stream begins.
+fn is_alike_everywhere(fault: &RelayFault) -> bool {
+    let (place, _) = each(fault);
+    let is_timed = matches!(fault.action, FaultAction::HoldUntil(_) | FaultAction::Flip { .. });
+    matches!(place, FaultPlace::Byte(_) | FaultPlace::Match(_) | FaultPlace::End) && !is_timed
+}
+
+proptest! {
+    #[test]
+    fn faults_that_are_armed_in_a_stream_do_what_they_do_from_its_start(
+        faults in faults(),
+        before in prop::collection::vec(0..3_u8, 0..20),
+        stream in prop::collection::vec(0..3_u8, 0..60),
+    ) {
+        let faults: Vec<_> = faults.into_iter().filter(is_alike_everywhere).collect();
+        let play = |mut flow: FaultFlow, mut output: Vec<u8>| {
+            flow.process(&stream, &mut output);
+            flow.process_end(&mut output);
+            let is_pace = |gate: &Gate| matches!(gate, Gate::Pace(..));
+            let gates = flow.timing.gates.iter().filter(|(_, gate)| !is_pace(gate));
+            (output, gates.cloned().collect::<Vec<_>>(), flow.take_fired())
+        };
+        let (mut output, mut gates, mut fired) =
+            play(FaultFlow::new(faults.clone(), None), vec![]);
+        output.splice(0..0, before.iter().copied());
+        gates.iter_mut().for_each(|(at, _)| *at += before.len() as u64);
+        fired.iter_mut().for_each(|fired| fired.position += before.len() as u64);
+
+        let (mut flow, mut passed) = (FaultFlow::new(vec![], None), vec![]);
+        flow.process(&before, &mut passed);
+        let later = |fault: RelayFault| fault.later(before.len() as u64, Duration::ZERO);
+        let faults = faults.into_iter().map(later).collect();
+        flow.rearm(&[], faults, before.len() as u64, &mut passed);
+        prop_assert_eq!(play(flow, passed), (output, gates, fired));
+    }
+
+    #[test]
+    fn faults_that_are_disarmed_leave_what_follows_as_it_is(
+        faults in faults(),
+        before in prop::collection::vec(0..3_u8, 0..20),
+        stream in prop::collection::vec(0..3_u8, 0..60),
+    ) {
+        let rules: Vec<usize> = faults.iter().map(|fault| fault.rule).collect();
+        let (mut flow, mut output) = (FaultFlow::new(faults, None), vec![]);
+        flow.process(&before, &mut output);
+        if flow.is_over() {
+            return Ok(());
+        }
+        flow.rearm(&rules, vec![], 0, &mut output);
+        flow.changes.clear();
+        let passed = output.len();
+        flow.process(&stream, &mut output);
+        prop_assert_eq!(&output[passed..], &stream[..]);
+        prop_assert!(!flow.needs_time() && flow.pass(&stream));
     }
 }
 

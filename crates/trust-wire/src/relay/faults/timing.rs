@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::fault::draw;
+use super::draw::draw;
 use super::pace::{SendPace, Unsent};
 use crate::time::Timestamp;
 
@@ -17,10 +17,16 @@ const GATE_LEN: usize = size_of::<(u64, Gate)>();
 /// What stands between bytes of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum Gate {
-    /// Opens so long after it was reached.
-    Stall(Duration),
-    /// Opens then.
-    Until(Timestamp),
+    /// Opens so long after it was reached; of a rule.
+    Stall(usize, Duration),
+    /// Opens then; of a rule.
+    Until(usize, Timestamp),
+    /// Opens then, because delays say so for that piece of the stream, which came at that time.
+    Delayed {
+        until: Timestamp,
+        came: Timestamp,
+        piece: u64,
+    },
     Hold,
     Finish,
     Close,
@@ -33,6 +39,14 @@ pub(in crate::relay) enum Gate {
 }
 
 impl Gate {
+    /// When it opens, if that is known.
+    const fn opens_at(&self) -> Option<Timestamp> {
+        match self {
+            Gate::Until(_, time) | Gate::Delayed { until: time, .. } => Some(*time),
+            _ => None,
+        }
+    }
+
     /// Whether nothing comes after it.
     pub(in crate::relay) const fn is_last(&self) -> bool {
         matches!(self, Gate::Hold | Gate::Finish | Gate::Close | Gate::Reset | Gate::ResetSides(_))
@@ -140,8 +154,8 @@ impl Delay {
         }
         let span = self.jitter.as_nanos() * 2 + 1;
         let drawn = (u128::from(draw(self.seed, piece)) * span) >> 64;
-        let least = self.time.saturating_sub(self.jitter);
-        least + Duration::from_nanos(u64::try_from(drawn).unwrap_or(u64::MAX))
+        let drawn = Duration::from_nanos(u64::try_from(drawn).unwrap_or(u64::MAX));
+        (self.time + drawn).saturating_sub(self.jitter)
     }
 }
 
@@ -201,6 +215,11 @@ impl Timing {
     /// When the direction began: when the time was first looked at.
     pub(in crate::relay) fn began(&self) -> Timestamp {
         self.began.unwrap_or_default()
+    }
+
+    /// The same, once that was.
+    pub(in crate::relay) fn has_begun(&self) -> Option<Timestamp> {
+        self.began
     }
 
     /// When bytes last came, or the direction began.
@@ -264,12 +283,67 @@ impl Timing {
         if self.delays.is_empty() {
             return;
         }
-        let delays = self.delays.iter().map(|(_, delay)| delay.of(piece));
-        let until = self.now + delays.sum::<Duration>();
+        let (came, until) = (self.now, self.delayed(self.now, piece));
         // What comes later is sent later, so a gate that opens no later holds nothing up.
         if until > self.delayed_until {
             self.delayed_until = until;
-            self.gate(at, Gate::Until(until));
+            self.gate(at, Gate::Delayed { until, came, piece });
+        }
+    }
+
+    /// Until when delays have a piece of the stream wait that came at that time.
+    fn delayed(&self, came: Timestamp, piece: u64) -> Timestamp {
+        came + self.delays.iter().map(|(_, delay)| delay.of(piece)).sum::<Duration>()
+    }
+
+    /// Ends what a rule has begun, also for what is held, but for an end.
+    pub(in crate::relay) fn disarm(&mut self, rule: usize) {
+        self.lift(rule, None);
+        let is_of_it = |gate: &Gate| match gate {
+            Gate::Stall(of, _) | Gate::Until(of, _) | Gate::Unpace(of) => *of == rule,
+            _ => false,
+        };
+        self.gates.retain(|(_, gate)| !is_of_it(gate));
+    }
+
+    /// Has what is held wait as long as the delays say that there are now.
+    pub(in crate::relay) fn delay_anew(&mut self) {
+        self.delayed_until = Timestamp::default();
+        let mut gates = core::mem::take(&mut self.gates);
+        gates.retain_mut(|(_, gate)| {
+            let Gate::Delayed { until, came, piece } = gate else { return true };
+            *until = self.delayed(*came, *piece);
+            self.delayed_until = self.delayed_until.max(*until);
+            *until > self.now
+        });
+        self.gates = gates;
+    }
+
+    /// Sends what is held at the paces of these rules from the next byte on, after so many of them.
+    pub(in crate::relay) fn pace_what_is_held(&mut self, rules: &[usize], sent: u64) {
+        let is_new = |gate: &Gate| matches!(gate, Gate::Pace(rule, _) if rules.contains(rule));
+        let mut gates = core::mem::take(&mut self.gates);
+        gates.retain(|(_, gate)| {
+            let Gate::Pace(rule, pace) = gate else { return true };
+            if !is_new(gate) {
+                return true;
+            }
+            self.paces.begin(*rule, pace.clone().beginning_at(sent));
+            false
+        });
+        self.gates = gates;
+    }
+
+    /// Nothing is held any longer, after so many bytes: what would have happened before what comes
+    /// next has happened, but for an end.
+    pub(in crate::relay) fn skip_held(&mut self, sent: u64) {
+        for (_, gate) in core::mem::take(&mut self.gates) {
+            match gate {
+                Gate::Pace(rule, pace) => self.paces.begin(rule, pace.beginning_at(sent)),
+                Gate::Unpace(rule) => self.paces.end(rule),
+                gate if gate.is_last() => self.gates.push_back((sent, gate)),
+                _ => {}
+            }
         }
     }
 
@@ -284,8 +358,8 @@ impl Timing {
         let mut closed = None;
         while let Some((_, gate)) = self.gates.front_mut().filter(|(at, _)| *at <= sent) {
             match gate {
-                Gate::Stall(time) => *gate = Gate::Until(self.now + *time),
-                Gate::Until(time) if *time <= self.now => {
+                Gate::Stall(rule, time) => *gate = Gate::Until(*rule, self.now + *time),
+                Gate::Until(_, time) | Gate::Delayed { until: time, .. } if *time <= self.now => {
                     self.due = (held > 0).then_some(*time);
                     self.gates.pop_front();
                 }
@@ -349,16 +423,14 @@ impl Timing {
 
     /// Whether a time must come before more is sent, after so many bytes.
     pub(in crate::relay) fn is_waiting(&self, sent: u64, held: usize) -> bool {
-        matches!(self.at_gate(sent), Some(Gate::Stall(_) | Gate::Until(_)))
+        let is_timed = |gate: &Gate| matches!(gate, Gate::Stall(..)) || gate.opens_at().is_some();
+        self.at_gate(sent).is_some_and(is_timed)
             || held > 0 && self.paces.allowed == 0 && !self.paces.all.is_empty()
     }
 
     /// When that time comes.
     pub(in crate::relay) fn deadline(&self, sent: u64) -> Timestamp {
-        match self.at_gate(sent) {
-            Some(Gate::Until(time)) => *time,
-            _ => self.paces.more_at,
-        }
+        self.at_gate(sent).and_then(Gate::opens_at).unwrap_or(self.paces.more_at)
     }
 
     /// Whether more may be received while so much is held.

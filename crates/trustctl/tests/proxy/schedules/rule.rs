@@ -54,6 +54,7 @@ fn action_text(action: &FaultAction) -> String {
         | FaultAction::SharedRate(_)
         | FaultAction::Dribble { .. }
         | FaultAction::Split { .. }
+        | FaultAction::Slice { .. }
         | FaultAction::Merge { .. } => unreachable!("no schedule has such actions"),
     }
 }
