@@ -69,7 +69,7 @@ fn outcome<'a>(
     let mut relay = Relay::new(Duration::ZERO);
     relay.arm(
         RelaySide::Upstream,
-        rules.faults(Who { connection: 1, address: None }, Direction::Up),
+        rules.faults(Who { connection: 1, address: None, pair: 0 }, Direction::Up),
         format,
     );
     let mut sent = vec![];

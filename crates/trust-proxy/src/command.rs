@@ -27,7 +27,10 @@ use trust_net::listening::{ListeningSocket, listen};
 use trust_net::socket::AcceptedOptions;
 use trust_wire::relay::FrameFormat;
 
-use crate::engine::{ListeningPair, RelayConfig, RelayEnded, RelayLoop, ServiceSignals};
+use crate::api::{self, ApiStart, FirstProxy};
+use crate::engine::{
+    ListeningPair, PairUpstream, RelayConfig, RelayEnded, RelayLoop, ServiceSignals,
+};
 use crate::events::ProxyEvents;
 use crate::frames::FrameFormats;
 use crate::options::{ADJUST, DIALECT, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
@@ -67,10 +70,11 @@ N..M, every N, P% or from ADDRESS/BITS. ACTION is rst [client|server|both], fin
 early, close, stall TIME, hold, black-hole, swallow fin, drop N bytes|frames,
 flip N bits, xor 0xHEX, set BYTES, insert BYTES, length =|+|- N, dup frame, swap
 frame, truncate N, delay TIME [±TIME], rate N kB/s [shared], dribble N per TIME,
-split N every N, merge N within TIME, window N, accept-rst, accept-silent,
-connect-delay TIME, refuse or ignore [for TIME]. PLACE is byte N, frame N [byte
-M | payload | end | -M], match BYTES, eof, every N bytes|frames, random P% per
-frame|KiB, time TIME, idle TIME or connect. docs/PROXY.md explains them.";
+split N every N, slice N [±N] [per TIME], merge N within TIME, window N,
+accept-rst, accept-silent, connect-delay TIME, refuse or ignore [for TIME].
+PLACE is byte N, frame N [byte M | payload | end | -M], match BYTES, eof, every
+N bytes|frames, random P% per frame|KiB, time TIME, idle TIME or connect.
+docs/PROXY.md explains them.";
 
 /// The command.
 pub const ENTRY: Entry = Entry {
@@ -91,7 +95,8 @@ fn arguments() -> Vec<Arg> {
     vec![
         Arg::new("words")
             .value_names(["LISTEN", "UPSTREAM"])
-            .help("Where to listen, and the server: PORT, HOST:PORT or unix:PATH")
+            .help("Where to listen, and the server, as HOST:PORT")
+            .long_help("Where to listen, and the server: PORT, HOST:PORT or unix:PATH")
             .value_parser(value_parser!(OsString))
             .num_args(0..=2),
         Arg::new("fault")
@@ -125,11 +130,14 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return context.end(stopped);
     }
     let (framing, frames) = frames(context.layers, &options)?.unzip();
-    let rules = match &options.replay {
+    let mut rules = match &options.replay {
         Some(path) => replayed(context.matches, path, framing.as_deref())?,
         None => all_rules(context.matches, &options)?,
     };
     check_against(&rules, &pairs, frames.as_ref())?;
+    if options.close_on_eof {
+        rules.add_last(Rule::parse("close @ eof").expect("a rule"));
+    }
     let mut trace = options.trace.as_deref().map(Trace::create).transpose()?;
     let max_clients = allowed_clients(options.max_clients, context.log);
     let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
@@ -155,15 +163,28 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         have_come: true,
     };
     for (own, pair) in addresses.iter().zip(&pairs) {
-        events.write_listening(own, &pair.upstream);
+        events.write_listening(own, &pair.upstream.to_string());
     }
-    events.write_start(&addresses[0], pairs.len(), &rules, max_clients);
+    let first = addresses.first().map_or(&[][..], Vec::as_slice);
+    events.write_start(first, pairs.len(), &rules, max_clients);
     if let Some(trace) = &mut trace {
         trace.write_start(&rules, framing);
     }
+    let seed = rules.seed();
     let relay = RelayLoop::new(config, listening, rules, trace, &events, signals)
         .map_err(|error| loop_failed(&error))?;
+    let api = options.api.as_ref().map(|place| {
+        let first = pairs.iter().zip(addresses).map(|(pair, addresses)| FirstProxy {
+            name: pair.listen.to_string(),
+            addresses,
+            upstream: pair.upstream.to_string(),
+        });
+        let start = ApiStart { place, first: first.collect(), list: None, seed };
+        api::start(start, relay.handle(), context.log)
+    });
+    let api = api.transpose()?;
     let ended = relay.run().map_err(|error| loop_failed(&error))?;
+    drop(api);
     let RelayEnded { totals, rules, trace, uptime, signal, listener_failed } = ended;
     rules.unfired().for_each(|rule| events.write_unfired(rule));
     events.write_stop(&totals, uptime);
@@ -292,7 +313,9 @@ fn open(pair: &ProxyPair, refuses: bool) -> Result<ListeningPair, Failure> {
         drop(sockets);
         sockets = listen_on(&chosen)?;
     }
-    Ok(ListeningPair { sockets, upstream: pair.upstream.clone(), known })
+    let (text, target) = (pair.upstream.to_string(), Ok(pair.upstream.clone()));
+    let upstream = PairUpstream { text, target, known };
+    Ok(ListeningPair { sockets, proxy: pair.listen.to_string(), upstream })
 }
 
 fn check_upstreams(

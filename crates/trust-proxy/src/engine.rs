@@ -11,8 +11,12 @@ mod dial;
 mod dialling;
 mod fault_record;
 mod listener_state;
+mod pair;
 mod pipes;
 mod sockets;
+mod tasks;
+mod toxic;
+mod toxics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -25,11 +29,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use trust_cli::service::{handle_hangup, note_signal};
 use trust_cli::signals::{Signal, SignalPipe, Signals};
-use trust_cli::target::Target;
 use trust_net::address::Family;
-use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{Alarm, Clock, Questions};
-use trust_net::{Address, Event, Observer, socket};
+use trust_net::{Event, Observer, socket};
 use trust_wire::relay::{RelayClose, RelayIo, RelaySide, RelayStep, RelayTurn};
 use trust_wire::{During, Timestamp};
 
@@ -39,12 +41,15 @@ use crate::engine::fault_record::FaultRecord;
 use crate::engine::listener_state::StateSchedule;
 use crate::engine::pipes::PipePool;
 use crate::engine::sockets::RelaySockets;
+use crate::engine::tasks::Inbox;
 use crate::events::{Got, ProxyEvents, RelayReason, RelayTotals, SideReport};
 use crate::frames::FrameFormats;
 use crate::options::ConnectFailure;
-use crate::resolver::Resolver;
 use crate::rules::{Direction, RuleAction, Rules};
 use crate::trace::Trace;
+
+pub(crate) use self::pair::{ListeningPair, PairUpstream};
+pub(crate) use self::tasks::LoopHandle;
 
 /// Bytes received at once. What the receiver does not take of them is all that is held for it.
 const RECEIVE_LEN: usize = 64 * 1024;
@@ -57,7 +62,7 @@ const EVENTS_PER_POLL: usize = 1024;
 
 /// Tokens that are not of clients; listening sockets count down from the first.
 const ALARM: Token = Token(usize::MAX - 1);
-const RESOLVED: Token = Token(usize::MAX - 2);
+const INBOX: Token = Token(usize::MAX - 2);
 const SIGNALS: Token = Token(usize::MAX - 3);
 const FIRST_LISTENER: usize = usize::MAX - 4;
 
@@ -77,14 +82,6 @@ pub(crate) struct RelayConfig {
     pub(crate) hold: usize,
     /// How frames are told apart; `None`: there are none.
     pub(crate) frames: Option<FrameFormats>,
-}
-
-/// Where clients come, and the server for them.
-pub(crate) struct ListeningPair {
-    pub(crate) sockets: Vec<ListeningSocket>,
-    pub(crate) upstream: Target,
-    /// The upstream's addresses, if they are in its name.
-    pub(crate) known: Option<Vec<Address>>,
 }
 
 /// The signals of a service.
@@ -143,7 +140,7 @@ pub(crate) struct RelayLoop<'a> {
     waiting: LoopWait,
     listeners: Listeners,
     clients: Clients,
-    resolver: Resolver,
+    inbox: Inbox,
     config: RelayConfig,
     events: &'a ProxyEvents,
     signals: ServiceSignals<'a>,
@@ -171,6 +168,13 @@ impl Clients {
         *armed = time;
         if time != Timestamp::NEVER {
             self.timers.insert((time, key));
+        }
+    }
+
+    /// Gives a client a turn in this round.
+    fn queue(&mut self, key: usize) {
+        if !std::mem::replace(&mut self.table[key].is_queued, true) {
+            self.unfinished.push(key);
         }
     }
 
@@ -223,7 +227,7 @@ impl<'a> RelayLoop<'a> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let alarm = Alarm::new(registry, ALARM)?;
-        let resolver = Resolver::new(Waker::new(registry, RESOLVED)?);
+        let inbox = Inbox::new(Waker::new(registry, INBOX)?);
         let [terminate, interrupt, hangup] = signals.signals.descriptors();
         for descriptor in [terminate, interrupt, hangup, signals.stats.as_fd()] {
             let descriptor = descriptor.as_raw_fd();
@@ -235,7 +239,7 @@ impl<'a> RelayLoop<'a> {
             waiting: LoopWait { poll, alarm, clock, questions: Questions::default() },
             listeners,
             clients: Clients::default(),
-            resolver,
+            inbox,
             config,
             events,
             signals,
@@ -269,6 +273,7 @@ impl<'a> RelayLoop<'a> {
                 self.look_at(key);
             }
             self.ask_again();
+            self.do_tasks();
             if matches!(self.lifecycle, RelayLifecycle::Open) {
                 self.follow_listener_rules();
             }
@@ -294,8 +299,12 @@ impl<'a> RelayLoop<'a> {
         self.waiting.clock.now().since(Timestamp::default())
     }
 
+    fn is_draining(&self) -> bool {
+        matches!(self.lifecycle, RelayLifecycle::Draining { .. })
+    }
+
     fn is_done(&self) -> bool {
-        matches!(self.lifecycle, RelayLifecycle::Draining { .. }) && self.clients.table.is_empty()
+        self.is_draining() && self.clients.table.is_empty()
     }
 
     fn next_wake_up(&self) -> Timestamp {
@@ -337,7 +346,10 @@ impl<'a> RelayLoop<'a> {
         for event in events {
             match event.token() {
                 ALARM => self.waiting.alarm.note_went_off(),
-                RESOLVED => self.take_resolved(),
+                INBOX => {
+                    self.take_resolved();
+                    self.inbox.has_tasks = true;
+                }
                 SIGNALS => self.signals.have_come = true,
                 token if self.listeners.note_readiness(token) => {}
                 token => {
@@ -375,6 +387,7 @@ impl<'a> RelayLoop<'a> {
             now: self.now,
         };
         let mut turn = RelayTurn::new(&mut client.readiness, RECEIVES_PER_TURN);
+        let mut is_unfinished = false;
         let closed = loop {
             match turn.step(&mut relayed.relay, &mut sockets, &mut self.passage.buffer) {
                 RelayStep::Sent(to, _) if self.faults.trace.is_some() => {
@@ -390,9 +403,7 @@ impl<'a> RelayLoop<'a> {
                 }
                 RelayStep::Over => break None,
                 RelayStep::Unfinished => {
-                    if !std::mem::replace(&mut client.is_queued, true) {
-                        self.clients.unfinished.push(key);
-                    }
+                    is_unfinished = true;
                     break None;
                 }
                 RelayStep::Closed(close) => break Some(close),
@@ -409,11 +420,15 @@ impl<'a> RelayLoop<'a> {
         if relayed.is_watched && relayed.relay.take_news() {
             self.report_faults(key);
         }
+        if is_unfinished {
+            self.clients.queue(key);
+        }
         let RelayStage::Relaying(relayed) = &self.clients.table[key].stage else { return };
         match closed {
             None => self.clients.arm(key, deadline),
             Some(close) => {
                 let reason = match relayed.relay.failed_first() {
+                    _ if relayed.is_ended => RelayReason::Api,
                     Some(RelaySide::Client) => RelayReason::ClientFailed,
                     Some(RelaySide::Upstream) => RelayReason::UpstreamFailed,
                     None if relayed.relay.is_imposed() && relayed.is_watched => RelayReason::Fault,
@@ -458,13 +473,15 @@ impl<'a> RelayLoop<'a> {
         let reports = client.reports(close);
         let lifetime = self.waiting.clock.now().since(client.began);
         self.faults.trace_close(&client, reason, lifetime);
-        let upstream = &self.listeners.pairs[client.pair].upstream;
+        let upstream = &self.listeners.pair(client.pair).upstream.text;
         self.events.write_close(&client.name(), upstream, reason, &reports, lifetime);
+        let sent = RelaySide::BOTH.map(|side| client.sent_to(side));
+        self.listeners.note_over(client.pair, reports.map(|report| report.bytes), sent);
         for (total, SideReport { bytes, .. }) in self.totals.bytes.iter_mut().zip(&reports) {
             *total += bytes;
         }
         *self.totals.by_reason.entry(reason).or_default() += 1;
-        if matches!(self.lifecycle, RelayLifecycle::Draining { .. }) {
+        if self.is_draining() {
             let is_cut = matches!(reason, RelayReason::DrainTimeout | RelayReason::SecondSignal);
             *if is_cut { &mut self.totals.cut } else { &mut self.totals.drained } += 1;
         }
@@ -511,7 +528,7 @@ impl<'a> RelayLoop<'a> {
 
     /// Accepts those who are already connected, and no others.
     fn drain(&mut self) {
-        if matches!(self.lifecycle, RelayLifecycle::Draining { .. }) {
+        if self.is_draining() {
             return;
         }
         self.accept_the_backlog();

@@ -7,7 +7,6 @@ use trust_cli::accept_events::{self, with_peer};
 use trust_cli::event_log::{EventBuilder, EventLog};
 use trust_cli::exit_code::Failure;
 use trust_cli::level::Level;
-use trust_cli::target::Target;
 use trust_cli::text::milliseconds;
 use trust_cli::zone;
 use trust_net::{Address, Event, Observer, Peer};
@@ -29,6 +28,8 @@ pub(crate) enum RelayReason {
     ConnectFailed,
     /// A fault rule ended it.
     Fault,
+    /// Somebody has asked for that through the API.
+    Api,
     /// The proxy is stopping, and the time for that is over.
     DrainTimeout,
     /// The proxy was told a second time to stop.
@@ -43,6 +44,7 @@ impl RelayReason {
             RelayReason::UpstreamFailed => "upstream_failed",
             RelayReason::ConnectFailed => "connect_failed",
             RelayReason::Fault => "fault",
+            RelayReason::Api => "api",
             RelayReason::DrainTimeout => "drain_timeout",
             RelayReason::SecondSignal => "second_signal",
         }
@@ -130,11 +132,11 @@ impl Observer for ProxyEvents {
 }
 
 impl ProxyEvents {
-    pub(crate) fn write_listening(&self, addresses: &[Address], upstream: &Target) {
+    pub(crate) fn write_listening(&self, addresses: &[Address], upstream: &str) {
         let all: Vec<String> = addresses.iter().map(zone::shown_address).collect();
         let event = with_first(self.log.event(Level::Info, "proxy_listen"), addresses);
         let event = event.field("addresses", &all);
-        event.field("upstream", &format_args!("{upstream}")).write();
+        event.field("upstream", upstream).write();
     }
 
     pub(crate) fn write_start(
@@ -183,27 +185,33 @@ impl ProxyEvents {
     pub(crate) fn write_connect_failed(
         &self,
         client: &ClientName,
-        upstream: &Target,
+        upstream: &str,
         failure: &Failure,
     ) {
         self.client_event(Level::Warn, "upstream_failed", client)
-            .field("upstream", &format_args!("{upstream}"))
+            .field("upstream", upstream)
             .field("message", &failure.message)
             .write();
     }
 
     /// A rule has happened to a client, at a place of a direction or at accept, or what it had
-    /// begun has ended at a place. `explicit` is the rule that does the same without randomness.
+    /// begun has ended at a place. `toxic` is what the rule is a part of, `explicit` the rule that
+    /// does the same without randomness.
     pub(crate) fn write_fault(
         &self,
         client: &ClientName,
         rule: &str,
+        toxic: Option<&str>,
         explicit: Option<&str>,
         place: Option<(Direction, FiredFault)>,
     ) {
         let is_lifted = place.is_some_and(|(_, fired)| fired.is_lifted);
         let name = if is_lifted { "fault_lifted" } else { "fault" };
         let event = self.client_event(Level::Warn, name, client).field("rule", rule);
+        let event = match toxic {
+            Some(toxic) => event.field("toxic", toxic),
+            None => event,
+        };
         let event = match explicit {
             Some(explicit) => event.field("explicit", explicit),
             None => event,
@@ -259,14 +267,14 @@ impl ProxyEvents {
     pub(crate) fn write_close(
         &self,
         client: &ClientName,
-        upstream: &Target,
+        upstream: &str,
         reason: RelayReason,
         [from_client, from_upstream]: &[SideReport; 2],
         lifetime: Duration,
     ) {
         let event = self
             .client_event(Level::Info, "proxy_close", client)
-            .field("upstream", &format_args!("{upstream}"))
+            .field("upstream", upstream)
             .field("reason", reason.word())
             .field("client_end", end_word(from_client.end))
             .field("client_got", from_client.got.word())

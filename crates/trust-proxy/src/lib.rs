@@ -1,5 +1,6 @@
 //! The proxy: `trustctl proxy`.
 
+mod api;
 pub mod command;
 mod engine;
 mod events;

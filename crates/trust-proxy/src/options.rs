@@ -31,6 +31,12 @@ options! {
         /// by an event.
         CHECK_UPSTREAM check_upstream: bool = off, values::SWITCH;
 
+        /// Serve Toxiproxy's HTTP API [alone: port 8474]
+        ///
+        /// A port alone is one of 127.0.0.1 and ::1. Proxies and faults can be added, changed and
+        /// removed through it while bytes flow (docs/TOXIPROXY.md).
+        API api: ListenPlace, LISTEN_PLACE.named("ADDR").or_alone("8474");
+
         group "Faults"
         /// File of fault rules, one per line
         ///
@@ -100,6 +106,13 @@ options! {
         ///
         /// As in check --dialect, also http2 (its frames) and tls (its records).
         DIALECT dialect: FrameFormats, frames::DIALECT;
+
+        rare "Endings"
+        /// End both sides of a connection when one has sent FIN
+        ///
+        /// As Toxiproxy does, in place of passing the FIN on: the rule 'close @ eof' after all
+        /// others.
+        CLOSE_ON_EOF close_on_eof: bool = off, values::SWITCH;
 
         rare "Arguments as settings"
         /// Where to listen, in place of the first argument

@@ -10,7 +10,7 @@ use trust_cli::text::count;
 use trust_cli::text_file::read_list;
 use trust_cli::values::quoted;
 
-use crate::options::{LISTEN, PAIRS, ProxyOptions, UPSTREAM};
+use crate::options::{API, LISTEN, PAIRS, ProxyOptions, UPSTREAM};
 
 /// Most pairs of one proxy: each has a listening socket or two, and no one writes more by hand.
 const PAIRS_MAX: usize = 1000;
@@ -39,11 +39,12 @@ impl ProxyPair {
             pairs.extend(read_file(path)?);
         }
         match pairs.len() {
-            0 => Err(usage(format!(
-                "missing LISTEN and UPSTREAM: expected both, or {}",
-                PAIRS.flag()
+            0 if options.api.is_none() => Err(usage(format!(
+                "missing LISTEN and UPSTREAM: expected both, {} or {}",
+                PAIRS.flag(),
+                API.flag()
             ))),
-            1..=PAIRS_MAX => Ok(pairs),
+            0..=PAIRS_MAX => Ok(pairs),
             count => Err(usage(format!("{count} pairs: expected up to {PAIRS_MAX}"))),
         }
     }
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         let refused = |arguments: &[&str]| all(arguments, &options()).unwrap_err();
-        assert_eq!(refused(&[]), "missing LISTEN and UPSTREAM: expected both, or --pairs");
+        assert_eq!(refused(&[]), "missing LISTEN and UPSTREAM: expected both, --pairs or --api");
         assert!(refused(&["7000"]).starts_with("missing UPSTREAM: expected HOST:PORT"));
         assert!(refused(&["70000", "7"]).starts_with("invalid LISTEN '70000': invalid port"));
         assert!(refused(&["7000", "localhost"]).starts_with("invalid UPSTREAM 'localhost': "));

@@ -23,8 +23,8 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// A resolver that wakes the event loop whenever [`Resolver::take_found`] has something.
-    pub(crate) fn new(waker: Waker) -> Resolver {
-        Resolver { waker: Arc::new(waker), found: Arc::default() }
+    pub(crate) fn new(waker: Arc<Waker>) -> Resolver {
+        Resolver { waker, found: Arc::default() }
     }
 
     /// Begins to look a target up; `key` is for the caller to know it by.

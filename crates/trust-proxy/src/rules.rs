@@ -62,6 +62,8 @@ pub struct Who {
     pub connection: u64,
     /// Where it comes from; `None` for a unix socket.
     pub address: Option<IpAddr>,
+    /// To which pair of a place to listen and an upstream it has come.
+    pub pair: usize,
 }
 
 /// What happens.
@@ -115,6 +117,8 @@ pub enum RuleAction {
     Dribble(u64, Duration),
     /// [`FaultAction::Split`]
     Split(u64, u64),
+    /// [`FaultAction::Slice`]: the size, how much more or less, and the time.
+    Slice(u64, u64, Duration),
     /// [`FaultAction::Merge`]
     Merge(u64, Duration),
     /// [`FaultAction::Window`]
@@ -211,6 +215,7 @@ impl RuleAction {
                 | RuleAction::SharedRate(_)
                 | RuleAction::Dribble(..)
                 | RuleAction::Split(..)
+                | RuleAction::Slice(..)
                 | RuleAction::Merge(..)
                 | RuleAction::Window(_)
         )
@@ -422,7 +427,7 @@ impl Rule {
         direction: Direction,
         seed: u64,
         shared: Option<&SharedRate>,
-    ) -> impl Iterator<Item = RelayFault> {
+    ) -> impl Iterator<Item = RelayFault> + use<> {
         let seed = draw(seed, direction as u64);
         let place = self.place.of_stream(seed).map(|place| match self.times {
             Some(times) => FaultPlace::First { times, of: Box::new(place) },
@@ -468,6 +473,9 @@ impl Rule {
             RuleAction::SharedRate(_) => FaultAction::SharedRate(shared?.clone()),
             RuleAction::Dribble(bytes, per) => FaultAction::Dribble { bytes: *bytes, per: *per },
             RuleAction::Split(first, every) => FaultAction::Split { first: *first, every: *every },
+            RuleAction::Slice(size, vary, per) => {
+                FaultAction::Slice { size: *size, vary: *vary, per: *per, seed }
+            }
             RuleAction::Merge(bytes, within) => {
                 FaultAction::Merge { bytes: *bytes, within: *within }
             }
@@ -481,76 +489,130 @@ impl Rule {
     }
 }
 
-/// All rules of a run, and which of them have happened.
+/// All rules, and how often each of them has happened.
 #[derive(Debug, Default)]
 pub struct Rules {
-    rules: Vec<Rule>,
-    /// By which number the choices of each are drawn.
-    numbers: Vec<u64>,
-    has_fired: Vec<bool>,
+    /// By their numbers, which are not used again.
+    rules: BTreeMap<usize, KeptRule>,
+    next: usize,
     seed: u64,
-    /// The rates that connections share, of the rules with these numbers.
+    /// The rates that connections share, of the rules whose choices are drawn by these numbers.
     shared: BTreeMap<(u64, Direction), SharedRate>,
+}
+
+/// A rule, and what it has done.
+#[derive(Debug)]
+pub struct KeptRule {
+    /// What happens, where and to whom.
+    pub rule: Rule,
+    /// By which number its choices are drawn.
+    pub(crate) drawn_by: u64,
+    /// How often it has happened.
+    pub fired: u64,
+    /// `None`: it is for all connections.
+    pub owner: Option<RuleOwner>,
+}
+
+/// For whose connections a rule is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOwner {
+    /// Those of this pair of a place to listen and an upstream.
+    pub pair: usize,
+    /// Only those that have the toxic of this name.
+    pub toxic: Option<String>,
 }
 
 impl Rules {
     /// These rules, of which none has happened.
     pub fn new(rules: Vec<Rule>, seed: u64) -> Rules {
-        let numbers = (0..rules.len() as u64).collect();
-        let has_fired = vec![false; rules.len()];
-        Rules { has_fired, numbers, rules, seed, shared: BTreeMap::new() }.with_shared_rates()
+        let mut all = Rules { seed, ..Rules::default() };
+        for rule in rules {
+            all.add(rule, None);
+        }
+        all
     }
 
-    /// The rules of a run with their numbers, but in place of those that leave something to chance
-    /// what these did.
+    /// The rules of a run with the numbers that their choices are drawn by, but in place of those
+    /// that leave something to chance what these did.
     pub(crate) fn replay(rules: Vec<(u64, Rule)>, explicit: &[(u64, Rule)], seed: u64) -> Rules {
         let mut replayed = Rules { seed, ..Rules::default() };
-        for (number, rule) in rules {
+        for (drawn_by, rule) in rules {
             let is_random = rule.is_random();
-            let own = explicit.iter().filter(|(of, _)| is_random && *of == number);
+            let own = explicit.iter().filter(|(of, _)| is_random && *of == drawn_by);
             let own = own.map(|(_, rule)| rule.clone());
             for rule in own.chain((!is_random).then_some(rule)) {
-                replayed.rules.push(rule);
-                replayed.numbers.push(number);
-                replayed.has_fired.push(false);
+                replayed.insert(KeptRule { rule, drawn_by, fired: 0, owner: None });
             }
         }
-        replayed.with_shared_rates()
+        replayed
     }
 
-    /// With a rate for each number and direction that has one to share: a replay shares as its run
-    /// did.
-    fn with_shared_rates(mut self) -> Rules {
-        for (rule, number) in self.rules.iter().zip(&self.numbers) {
-            let RuleAction::SharedRate(bytes) = rule.action else { continue };
+    /// Adds a rule; its number.
+    pub fn add(&mut self, rule: Rule, owner: Option<RuleOwner>) -> usize {
+        self.insert(KeptRule { rule, drawn_by: self.next as u64, fired: 0, owner })
+    }
+
+    /// Adds a rule that comes after all others at its place, also after those added later.
+    pub fn add_last(&mut self, rule: Rule) {
+        let kept = KeptRule { rule, drawn_by: u64::MAX, fired: 0, owner: None };
+        self.rules.insert(usize::MAX, kept);
+    }
+
+    fn insert(&mut self, kept: KeptRule) -> usize {
+        // A replay shares as its run did.
+        if let RuleAction::SharedRate(bytes) = kept.rule.action {
             for direction in [Direction::Up, Direction::Down] {
-                let rate = self.shared.entry((*number, direction));
+                let rate = self.shared.entry((kept.drawn_by, direction));
                 rate.or_insert_with(|| SharedRate::new(bytes));
             }
         }
-        self
+        let number = self.next;
+        self.rules.insert(number, kept);
+        self.next += 1;
+        number
+    }
+
+    /// Removes a rule, which nothing does any longer.
+    pub fn remove(&mut self, number: usize) {
+        if let Some(kept) = self.rules.remove(&number) {
+            self.shared.retain(|(drawn_by, _), _| *drawn_by != kept.drawn_by);
+        }
+    }
+
+    /// Has the choices of connections from now on depend on another seed.
+    pub const fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// By which number the choices of a rule are drawn.
-    pub(crate) fn number(&self, index: usize) -> u64 {
-        self.numbers[index]
+    pub(crate) fn drawn_by(&self, number: usize) -> u64 {
+        self.rules[&number].drawn_by
     }
 
     /// The rule that does what this one did to a connection there, if it left that to chance.
     pub(crate) fn explicit(
         &self,
-        index: usize,
+        number: usize,
         connection: u64,
         at: Option<(Direction, FiredFault)>,
     ) -> Option<Rule> {
-        let rule = &self.rules[index];
-        let seed = self.seed_of(index, connection);
-        rule.is_random().then(|| rule.explicit(connection, at, seed))
+        let kept = &self.rules[&number];
+        let seed = self.seed_of(kept, connection);
+        kept.rule.is_random().then(|| kept.rule.explicit(connection, at, seed))
     }
 
     /// The rule of that number.
-    pub fn rule(&self, index: usize) -> &Rule {
-        &self.rules[index]
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn rule(&self, number: usize) -> &Rule {
+        &self.rules[&number].rule
+    }
+
+    /// The toxic that a rule does.
+    pub fn toxic(&self, number: usize) -> Option<&str> {
+        self.rules[&number].owner.as_ref()?.toxic.as_deref()
     }
 
     /// The seed of what rules leave open.
@@ -564,52 +626,75 @@ impl Rules {
         self.rules.len()
     }
 
+    /// Each of them, with its number.
+    pub fn numbered(&self) -> impl Iterator<Item = (usize, &KeptRule)> {
+        self.rules.iter().map(|(number, kept)| (*number, kept))
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+        self.rules.values().map(|kept| &kept.rule)
     }
 
     /// What the choices of a rule for a connection depend on.
-    fn seed_of(&self, rule: usize, connection: u64) -> u64 {
-        draw(draw(self.seed, connection), self.numbers[rule])
+    fn seed_of(&self, rule: &KeptRule, connection: u64) -> u64 {
+        draw(draw(self.seed, connection), rule.drawn_by)
     }
 
-    /// The rules for a connection, with their numbers and what their choices depend on.
-    fn of(&self, who: Who) -> impl Iterator<Item = (usize, &Rule, u64)> {
-        let numbered = self.rules.iter().enumerate();
-        let seeded = numbered
-            .map(move |(number, rule)| (number, rule, self.seed_of(number, who.connection)));
-        seeded.filter(move |(_, rule, seed)| rule.connections.has(who, *seed))
+    /// The rules for a connection, but for those of toxics, with their numbers and what their
+    /// choices depend on.
+    fn of(&self, who: Who) -> impl Iterator<Item = (usize, &KeptRule, u64)> {
+        let is_for = move |owner: &RuleOwner| owner.toxic.is_none() && owner.pair == who.pair;
+        let own = self.numbered().filter(move |(_, kept)| kept.owner.as_ref().is_none_or(is_for));
+        let seeded =
+            own.map(move |(number, kept)| (number, kept, self.seed_of(kept, who.connection)));
+        seeded.filter(move |(_, kept, seed)| kept.rule.connections.has(who, *seed))
     }
 
     /// What happens to a connection before its upstream is looked for: the first rule from that
     /// number on that says so.
     pub fn at_connect(&self, who: Who, from: usize) -> Option<(usize, &RuleAction)> {
         let mut rules = self.of(who).skip_while(|(number, ..)| *number < from);
-        let found = rules.find(|(_, rule, _)| rule.place == RulePlace::Connect);
-        found.map(|(number, rule, _)| (number, &rule.action))
+        let found = rules.find(|(_, kept, _)| kept.rule.place == RulePlace::Connect);
+        found.map(|(number, kept, _)| (number, &kept.rule.action))
     }
 
-    /// What happens to a direction of a connection.
+    /// What happens to a direction of a connection, but for what toxics do.
     pub fn faults(&self, who: Who, direction: Direction) -> Vec<RelayFault> {
-        let rules = self.of(who).filter(|(_, rule, _)| rule.is_for(direction));
-        let faults = rules.flat_map(|(number, rule, seed)| {
-            let shared = self.shared.get(&(self.numbers[number], direction));
-            rule.faults(number, direction, seed, shared)
+        let rules = self.of(who).filter(|(_, kept, _)| kept.rule.is_for(direction));
+        let faults = rules.flat_map(|(number, kept, seed)| {
+            let shared = self.shared.get(&(kept.drawn_by, direction));
+            kept.rule.faults(number, direction, seed, shared)
         });
         faults.collect()
     }
 
-    /// Records that a rule has happened; its text.
-    pub fn note_fired(&mut self, number: usize) -> String {
-        self.has_fired[number] = true;
-        self.rules[number].to_string()
+    /// What a rule does to a direction of a connection, in place of the kept one of that number.
+    pub fn faults_like(
+        &self,
+        number: usize,
+        rule: &Rule,
+        connection: u64,
+        direction: Direction,
+    ) -> impl Iterator<Item = RelayFault> + use<> {
+        let kept = &self.rules[&number];
+        let shared = self.shared.get(&(kept.drawn_by, direction));
+        rule.faults(number, direction, self.seed_of(kept, connection), shared)
     }
 
-    /// The rules that have not happened.
+    /// Records that a rule has happened; its text.
+    pub fn note_fired(&mut self, number: usize) -> String {
+        let kept = self.rules.get_mut(&number).expect("rules stay while they can happen");
+        kept.fired += 1;
+        kept.rule.to_string()
+    }
+
+    /// The rules that have not happened, but for those of toxics.
     pub fn unfired(&self) -> impl Iterator<Item = &Rule> {
-        let rules = self.rules.iter().zip(&self.has_fired);
-        rules.filter(|(_, has_fired)| !**has_fired).map(|(rule, _)| rule)
+        let is_unfired = |kept: &&KeptRule| {
+            kept.fired == 0 && kept.owner.as_ref().is_none_or(|owner| owner.toxic.is_none())
+        };
+        self.rules.values().filter(is_unfired).map(|kept| &kept.rule)
     }
 }
 

@@ -12,7 +12,7 @@ use trust_cli::report_file::ReportFile;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
-use crate::rules::{Rule, Rules};
+use crate::rules::{KeptRule, Rule, Rules};
 
 /// What the first line says of its form.
 const VERSION: u32 = 1;
@@ -144,12 +144,12 @@ impl Trace {
 
     /// Writes the first line.
     pub(crate) fn write_start(&mut self, rules: &Rules, framing: Option<String>) {
-        let traced = |(index, rule): (usize, &Rule)| TracedRule {
-            number: rules.number(index),
-            rule: rule.to_string(),
+        let traced = |(number, kept): (usize, &KeptRule)| TracedRule {
+            number: rules.drawn_by(number),
+            rule: kept.rule.to_string(),
         };
         let (version, seed) = (VERSION, rules.seed());
-        let rules = rules.iter().enumerate().map(traced).collect();
+        let rules = rules.numbered().map(traced).collect();
         self.write(&TraceLine::Start { version, seed, framing, rules });
     }
 

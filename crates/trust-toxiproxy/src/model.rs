@@ -151,6 +151,11 @@ impl<D: DataPlane> ProxyRegistry<D> {
         &mut self.data_plane
     }
 
+    /// Takes over a proxy that listens already.
+    pub fn adopt(&mut self, proxy: ToxicProxy) {
+        self.proxies.insert(proxy.name.clone(), proxy);
+    }
+
     /// All proxies by their names.
     pub fn proxies(&self) -> &BTreeMap<String, ToxicProxy> {
         &self.proxies

@@ -16,25 +16,26 @@ impl Toxic {
     ///
     /// They do the same as in Toxiproxy, except:
     ///
-    /// - `latency`: jitter is drawn for each 1,460 bytes in place of each read, and is at most the
-    ///   latency; FIN is delayed too.
+    /// - `latency`: jitter is drawn for each 1,460 bytes in place of each read; FIN is delayed too.
     /// - `bandwidth`: a millisecond of data is sent first and waited for then; Toxiproxy waits
     ///   first.
-    /// - `slicer`: all pieces have the average size.
+    /// - `slicer`: pieces are drawn one after the other, in place of halving each read.
     /// - `timeout` closes after its time also while data comes.
     pub fn rules(&self) -> Vec<String> {
+        self.rules_after(0)
+    }
+
+    /// The same for a connection that has the toxic again because it was changed, so many bytes
+    /// after it first had it.
+    pub fn rules_after(&self, bytes_before: u64) -> Vec<String> {
         let rules = match self.attributes {
-            ToxicAttributes::Latency { latency, jitter } => {
-                let latency = time(latency);
-                match jitter.clamp(0, latency) {
-                    _ if latency == 0 => vec![],
-                    0 => vec![format!("delay {latency}ms")],
-                    jitter => vec![format!("delay {latency}ms ±{jitter}ms")],
-                }
-            }
-            ToxicAttributes::Bandwidth { rate: 0 } => vec!["hold".to_owned()],
+            ToxicAttributes::Latency { latency, jitter } => match (time(latency), time(jitter)) {
+                (0, 0) => vec![],
+                (latency, 0) => vec![format!("delay {latency}ms")],
+                (latency, jitter) => vec![format!("delay {latency}ms ±{jitter}ms")],
+            },
             ToxicAttributes::Bandwidth { rate } => {
-                vec![format!("rate {}kB/s", rate.clamp(1, RATE_MAX))]
+                vec![format!("rate {}kB/s", rate.clamp(0, RATE_MAX))]
             }
             ToxicAttributes::SlowClose { delay } => stall(delay, "eof").into_iter().collect(),
             ToxicAttributes::Timeout { timeout } => {
@@ -57,18 +58,22 @@ impl Toxic {
             ToxicAttributes::Slicer { average_size, size_variation, delay } => {
                 match ToxicAttributes::sliceable(average_size, size_variation) {
                     None => vec![],
-                    Some((size, _)) if delay > 0 => {
-                        vec![format!("dribble {size} per {}us", delay.min(TIME_MAX_MS * 1000))]
+                    Some((size, vary)) => {
+                        let vary = if vary > 0 { format!(" ±{vary}") } else { String::new() };
+                        let per = match delay {
+                            ..=0 => String::new(),
+                            delay => format!(" per {}us", delay.min(TIME_MAX_MS * 1000)),
+                        };
+                        vec![format!("slice {size}{vary}{per}")]
                     }
-                    Some((size, _)) => vec![format!("split {size}")],
                 }
             }
-            ToxicAttributes::LimitData { bytes } if bytes > 0 => {
-                vec![format!("close @ byte {bytes}")]
-            }
-            // Data must come, and none of it passes.
-            ToxicAttributes::LimitData { .. } => {
-                ["drop 1 byte @ byte 0", "close @ byte 1"].map(str::to_owned).to_vec()
+            ToxicAttributes::LimitData { bytes } => {
+                match u64::try_from(bytes).unwrap_or(0).saturating_sub(bytes_before) {
+                    // Data must come, and none of it passes.
+                    0 => ["drop 1 byte @ byte 0", "close @ byte 1"].map(str::to_owned).to_vec(),
+                    left => vec![format!("close @ byte {left}")],
+                }
             }
             ToxicAttributes::Noop {} => vec![],
         };
@@ -77,6 +82,11 @@ impl Toxic {
             ToxicStream::Downstream => "down",
         };
         rules.into_iter().map(|rule| format!("{rule} {direction}")).collect()
+    }
+
+    /// Whether it drops data, so that a connection that had it cannot go on without it.
+    pub fn drops_data(&self) -> bool {
+        matches!(self.attributes, ToxicAttributes::Timeout { .. })
     }
 
     /// Whether a connection of a proxy has the toxic, by its number in the order of accept.
@@ -127,9 +137,9 @@ mod tests {
         let cases: &[(&str, &str, &[&str])] = &[
             ("latency", r#""latency":100"#, &["delay 100ms up"]),
             ("latency", r#""latency":100,"jitter":10"#, &["delay 100ms ±10ms up"]),
-            ("latency", r#""latency":5,"jitter":10"#, &["delay 5ms ±5ms up"]),
+            ("latency", r#""latency":5,"jitter":10"#, &["delay 5ms ±10ms up"]),
             ("latency", r#""latency":-5"#, &[]),
-            ("bandwidth", "", &["hold up"]),
+            ("bandwidth", "", &["rate 0B/s up"]),
             ("bandwidth", r#""rate":1000"#, &["rate 1MB/s up"]),
             ("bandwidth", r#""rate":9223372036854775807"#, &["rate 1000000GB/s up"]),
             ("slow_close", r#""delay":1500"#, &["stall 1500ms @ eof up"]),
@@ -157,8 +167,12 @@ mod tests {
                 &["drop 1 byte @ byte 0 up", "rst both @ byte 1 up", "rst both @ eof up"],
             ),
             ("slicer", "", &[]),
-            ("slicer", r#""average_size":64"#, &["split 64 every 64 up"]),
-            ("slicer", r#""average_size":64,"delay":10"#, &["dribble 64 per 10us up"]),
+            ("slicer", r#""average_size":64"#, &["slice 64 up"]),
+            (
+                "slicer",
+                r#""average_size":64,"size_variation":99,"delay":10"#,
+                &["slice 64 ±63 per 10us up"],
+            ),
             ("limit_data", "", &["drop 1 byte @ byte 0 up", "close @ byte 1 up"]),
             ("limit_data", r#""bytes":5"#, &["close @ byte 5 up"]),
             ("noop", "", &[]),

@@ -1,12 +1,12 @@
 //! Taking clients from the listening sockets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, Socket};
-use trust_cli::target::Target;
 use trust_cli::wait::Limit;
 use trust_net::address::{Family, Peer};
 use trust_net::listening::ListeningSocket;
@@ -19,7 +19,8 @@ use super::RelayLoop;
 use crate::engine::client::{RelayStage, RelayedClient};
 use crate::engine::dial::Dial;
 use crate::engine::listener_state::{ListenerState, StateSchedule, ignore, refuse};
-use crate::engine::{FIRST_LISTENER, INTEREST, ListeningPair, token};
+use crate::engine::pair::{ListeningPair, RelayPair};
+use crate::engine::{FIRST_LISTENER, INTEREST, token};
 
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -31,7 +32,11 @@ const BACKLOG_MAX: usize = 4096;
 /// The listening sockets, and the upstreams for their clients.
 pub(super) struct Listeners {
     sockets: Vec<PairListener>,
-    pub(super) pairs: Vec<UpstreamOfPair>,
+    /// By their numbers, which are not used again.
+    pub(super) pairs: BTreeMap<usize, RelayPair>,
+    next_pair: usize,
+    /// The next socket gets this one; clients have low tokens.
+    next_token: usize,
     pub(super) policy: AcceptPolicy,
     /// The errno with which one of them failed.
     pub(super) failed: Option<i32>,
@@ -39,15 +44,6 @@ pub(super) struct Listeners {
     schedule: StateSchedule,
     /// Connections of the proxy's own that keep others from being accepted.
     own: Vec<Socket>,
-}
-
-/// The server for clients of one or two listening sockets.
-pub(super) struct UpstreamOfPair {
-    pub(super) upstream: Target,
-    /// Its addresses, if they are in its name.
-    pub(super) known: Option<Vec<Address>>,
-    /// Clients that wait for its addresses: their places and numbers.
-    pub(super) asking: Vec<(usize, u64)>,
 }
 
 struct PairListener {
@@ -65,22 +61,93 @@ impl Listeners {
         schedule: StateSchedule,
         registry: &Registry,
     ) -> io::Result<Listeners> {
-        let (mut sockets, mut upstreams) = (vec![], vec![]);
-        for (pair, ListeningPair { sockets: own, upstream, known }) in pairs.into_iter().enumerate()
-        {
-            upstreams.push(UpstreamOfPair { upstream, known, asking: vec![] });
-            for socket in own {
-                socket.set_nonblocking()?;
-                let token = Token(FIRST_LISTENER - sockets.len());
-                let descriptor = socket.as_fd().as_raw_fd();
-                registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
-                let asked = Asked::default();
-                sockets.push(PairListener { socket, pair, token, is_ready: true, asked });
-            }
+        let mut listeners = Listeners {
+            sockets: vec![],
+            pairs: BTreeMap::new(),
+            next_pair: 0,
+            next_token: FIRST_LISTENER,
+            policy: AcceptPolicy::default(),
+            failed: None,
+            state: ListenerState::Open,
+            schedule,
+            own: vec![],
+        };
+        for pair in pairs {
+            listeners.open(pair, registry)?;
         }
-        let (policy, state) = (AcceptPolicy::default(), ListenerState::Open);
-        let (pairs, own) = (upstreams, vec![]);
-        Ok(Listeners { sockets, pairs, policy, failed: None, state, schedule, own })
+        Ok(listeners)
+    }
+
+    /// Accepts the clients of a pair too; its number.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors or memory.
+    pub(super) fn open(&mut self, pair: ListeningPair, registry: &Registry) -> io::Result<usize> {
+        let ListeningPair { sockets, proxy, upstream } = pair;
+        let number = self.next_pair;
+        let mut opened = vec![];
+        for socket in sockets {
+            socket.set_nonblocking()?;
+            let token = Token(self.next_token);
+            let descriptor = socket.as_fd().as_raw_fd();
+            registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+            self.next_token -= 1;
+            let (asked, pair) = (Asked::default(), number);
+            opened.push(PairListener { socket, pair, token, is_ready: true, asked });
+        }
+        self.sockets.extend(opened);
+        self.pairs.insert(number, RelayPair::new(proxy, upstream));
+        self.next_pair += 1;
+        let state = self.state;
+        if state != ListenerState::Open {
+            self.change_to(state)?;
+        }
+        Ok(number)
+    }
+
+    /// Accepts no more clients of a pair. It is forgotten once none of its clients is left.
+    pub(super) fn close_pair(&mut self, number: usize, registry: &Registry) {
+        for listener in self.sockets.extract_if(.., |listener| listener.pair == number) {
+            // It is closed in a moment in any case.
+            let _ = registry.deregister(&mut SourceFd(&listener.socket.as_fd().as_raw_fd()));
+        }
+        if let Some(pair) = self.pairs.get_mut(&number) {
+            pair.is_closed = true;
+        }
+        self.forget(number);
+    }
+
+    /// Forgets a pair that is closed and has no clients.
+    fn forget(&mut self, number: usize) {
+        if self.pairs.get(&number).is_some_and(|pair| pair.is_closed && pair.traffic.open == 0) {
+            self.pairs.remove(&number);
+        }
+    }
+
+    /// The pair of a client.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: a pair outlives its clients.
+    pub(super) fn pair(&self, number: usize) -> &RelayPair {
+        &self.pairs[&number]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn pair_mut(&mut self, number: usize) -> &mut RelayPair {
+        self.pairs.get_mut(&number).expect("a pair outlives its clients")
+    }
+
+    /// Records that a client of a pair is over, after so many bytes from each side and to it.
+    pub(super) fn note_over(&mut self, number: usize, received: [u64; 2], sent: [u64; 2]) {
+        let traffic = &mut self.pair_mut(number).traffic;
+        traffic.open -= 1;
+        for index in 0..2 {
+            traffic.received[index] += received[index];
+            traffic.sent[index] += sent[index];
+        }
+        self.forget(number);
     }
 
     /// Whether clients are accepted.
@@ -138,7 +205,7 @@ impl Listeners {
 
     fn find(&mut self, token: Token) -> Option<&mut PairListener> {
         // Clients have low tokens.
-        let is_low = token.0 <= FIRST_LISTENER - self.sockets.len();
+        let is_low = token.0 <= self.next_token;
         if is_low { None } else { self.sockets.iter_mut().find(|it| it.token == token) }
     }
 
@@ -248,7 +315,7 @@ impl RelayLoop<'_> {
 
     fn welcome(&mut self, stream: OwnedFd, peer: Peer, pair: usize) {
         if self.clients.table.len() >= self.config.max_clients {
-            return self.reject(stream, peer);
+            return self.reject(stream, peer, pair);
         }
         let entry = self.clients.table.vacant_entry();
         let key = entry.key();
@@ -258,13 +325,17 @@ impl RelayLoop<'_> {
         if let Err(error) = registry.register(&mut SourceFd(&descriptor), token, INTEREST) {
             let errno = errno::of(&error);
             self.listeners.policy.handle_exhausted(self.now, errno, self.events);
-            return self.reject(stream, peer);
+            return self.reject(stream, peer, pair);
         }
         self.totals.connections += 1;
+        let traffic = &mut self.listeners.pair_mut(pair).traffic;
+        (traffic.connections, traffic.open) = (traffic.connections + 1, traffic.open + 1);
+        let number = traffic.connections;
         let limit = Limit::start(self.config.connect_timeout);
         entry.insert(RelayedClient {
             id: self.totals.connections,
             pair,
+            number,
             peer,
             stream,
             began: self.waiting.clock.now(),
@@ -277,8 +348,9 @@ impl RelayLoop<'_> {
     }
 
     /// Turns a client away.
-    fn reject(&mut self, stream: OwnedFd, peer: Peer) {
+    fn reject(&mut self, stream: OwnedFd, peer: Peer, pair: usize) {
         self.totals.rejected += 1;
+        self.listeners.pair_mut(pair).traffic.rejected += 1;
         self.listeners.policy.note_reject(self.now, peer, self.events);
         if peer.family() == Family::Ip {
             socket::reset_on_close(stream.as_fd());

@@ -14,6 +14,7 @@ use trust_wire::{ErrnoClass, Readiness, Timestamp};
 
 use crate::engine::dial::Dial;
 use crate::engine::pipes::Pipe;
+use crate::engine::toxic::HeldToxic;
 use crate::engine::{INTEREST, end_socket, got};
 use crate::events::{ClientName, Got, SideReport};
 use crate::rules::Who;
@@ -24,6 +25,8 @@ pub(super) struct RelayedClient {
     pub(super) id: u64,
     /// Where it came, and so which upstream it is for.
     pub(super) pair: usize,
+    /// Its number among those of the pair, from 1.
+    pub(super) number: u64,
     pub(super) peer: Peer,
     pub(super) stream: OwnedFd,
     pub(super) began: Timestamp,
@@ -54,12 +57,22 @@ pub(super) struct Relayed {
     pub(super) pipes: [Option<Pipe>; 2],
     /// Rules are for it, or its frames are followed.
     pub(super) is_watched: bool,
+    pub(super) toxics: Vec<HeldToxic>,
+    /// Somebody has asked for its end.
+    pub(super) is_ended: bool,
 }
 
 impl Relayed {
     pub(super) const fn without_upstream(relay: Relay) -> Relayed {
-        let pipes = [None, None];
-        Relayed { relay, upstream: None, family: Family::Ip, pipes, is_watched: false }
+        Relayed {
+            relay,
+            upstream: None,
+            family: Family::Ip,
+            pipes: [None, None],
+            is_watched: false,
+            toxics: vec![],
+            is_ended: false,
+        }
     }
 }
 
@@ -74,7 +87,7 @@ impl RelayedClient {
             Peer::Ip(address) => Some(address.ip()),
             Peer::Unix { .. } => None,
         };
-        Who { connection: self.id, address }
+        Who { connection: self.id, address, pair: self.pair }
     }
 
     /// Records an event of one of its sockets.
@@ -141,6 +154,14 @@ impl RelayedClient {
         match &self.stage {
             RelayStage::Dialling(_) => 0,
             RelayStage::Relaying(relayed) => relayed.relay.delivery(side.other()).received,
+        }
+    }
+
+    /// Bytes that the kernel took for a side.
+    pub(super) fn sent_to(&self, side: RelaySide) -> u64 {
+        match &self.stage {
+            RelayStage::Dialling(_) => 0,
+            RelayStage::Relaying(relayed) => relayed.relay.delivery(side).sent,
         }
     }
 

@@ -58,13 +58,20 @@ impl RelayLoop<'_> {
     /// Begins to look for the upstream of a client.
     fn dial(&mut self, key: usize) {
         let pair = self.clients.table[key].pair;
-        match self.listeners.pairs[pair].known.clone() {
-            Some(addresses) => self.race(key, addresses),
-            None => {
-                let asking = &mut self.listeners.pairs[pair].asking;
-                asking.push((key, self.clients.table[key].id));
-                if asking.len() == 1 {
-                    self.resolver.look_up(pair, &self.listeners.pairs[pair].upstream);
+        let of = self.listeners.pair_mut(pair);
+        match (&of.upstream.target, &of.upstream.known) {
+            (Err(failure), _) => {
+                let failure = failure.clone();
+                self.fail_to_connect(key, &failure);
+            }
+            (_, Some(addresses)) => {
+                let addresses = addresses.clone();
+                self.race(key, addresses);
+            }
+            (Ok(target), None) => {
+                of.asking.push((key, self.clients.table[key].id));
+                if of.asking.len() == 1 {
+                    self.inbox.resolver.look_up(pair, target);
                 }
                 self.go_on_dialling(key);
             }
@@ -73,8 +80,9 @@ impl RelayLoop<'_> {
 
     /// Hands what was resolved to the clients that wait for it.
     pub(super) fn take_resolved(&mut self) {
-        for (pair, found) in self.resolver.take_found() {
-            for (key, id) in std::mem::take(&mut self.listeners.pairs[pair].asking) {
+        for (pair, found) in self.inbox.resolver.take_found() {
+            let asking = self.listeners.pairs.get_mut(&pair).map(|it| &mut it.asking);
+            for (key, id) in asking.map(std::mem::take).unwrap_or_default() {
                 if self.clients.table.get(key).is_some_and(|client| client.id == id) {
                     self.handle_found(key, found.clone());
                 }
@@ -114,7 +122,7 @@ impl RelayLoop<'_> {
             }
             DialStep::Delayed { .. } => self.arm_dial(key),
             DialStep::Resolving if is_late => {
-                let host = quoted(self.listeners.pairs[client.pair].upstream.to_string());
+                let host = quoted(&self.listeners.pair(client.pair).upstream.text);
                 let message = format!("cannot resolve {host}: {}", dial.limit.message());
                 self.fail_to_connect(key, &Failure::new(ExitCode::TimedOut, message));
             }
@@ -159,7 +167,10 @@ impl RelayLoop<'_> {
             return self.pause_dial(key, Errno::from_raw_os_error(errno));
         }
         let pair = self.clients.table[key].pair;
-        let failure = losses.failure(&self.listeners.pairs[pair].upstream);
+        let failure = match &self.listeners.pair(pair).upstream.target {
+            Ok(target) => losses.failure(target),
+            Err(failure) => failure.clone(),
+        };
         self.fail_to_connect(key, &failure);
     }
 
@@ -197,8 +208,13 @@ impl RelayLoop<'_> {
         self.faults.trace_connect(client, &address, self.now.since(client.began));
         let mut relay = Relay::new(self.config.linger_timeout).with_hold(self.config.hold);
         let mut is_watched = self.config.frames.is_some();
+        let seed = self.faults.rules.seed();
+        let toxics = self.listeners.pair(client.pair).toxics_for(client.number, seed);
         for direction in [Direction::Up, Direction::Down] {
-            let faults = self.faults.rules.faults(client.who(), direction);
+            let mut faults = self.faults.rules.faults(client.who(), direction);
+            for toxic in &toxics {
+                faults.extend(toxic.of.faults(&self.faults.rules, 0, client.id, direction));
+            }
             is_watched |= !faults.is_empty();
             let receiver = direction.receiver();
             let frames = self.config.frames.as_ref().map(|it| it.towards(receiver).clone());
@@ -215,6 +231,8 @@ impl RelayLoop<'_> {
             family,
             pipes: [None, None],
             is_watched,
+            toxics,
+            is_ended: false,
         });
         self.give_turn(key);
     }
@@ -262,7 +280,7 @@ impl RelayLoop<'_> {
     /// Ends a client whose upstream cannot be reached.
     fn fail_to_connect(&mut self, key: usize, failure: &Failure) {
         let client = &mut self.clients.table[key];
-        let upstream = &self.listeners.pairs[client.pair].upstream;
+        let upstream = &self.listeners.pair(client.pair).upstream.text;
         self.events.write_connect_failed(&client.name(), upstream, failure);
         match self.config.connect_failure {
             ConnectFailure::Reset => {

@@ -41,7 +41,8 @@ impl FaultRecord<'_> {
             false => (self.rules.note_fired(index), self.rules.explicit(index, client.id, at)),
         };
         let explicit = explicit.map(|rule| rule.to_string());
-        self.events.write_fault(&client.name(), &rule, explicit.as_deref(), at);
+        let toxic = self.rules.toxic(index);
+        self.events.write_fault(&client.name(), &rule, toxic, explicit.as_deref(), at);
         if self.trace.is_none() {
             return;
         }
@@ -69,7 +70,7 @@ impl FaultRecord<'_> {
         at: Option<TracedPlace>,
     ) {
         let Some(trace) = &mut self.trace else { return };
-        let number = self.rules.number(index);
+        let number = self.rules.drawn_by(index);
         let timed = self.rules.rule(index).is_timed();
         let elapsed_us = microseconds(elapsed);
         let fault = TracedFault { number, rule, explicit, timed, elapsed_us, at };

@@ -40,13 +40,13 @@ struct StateWindow {
 impl StateSchedule {
     /// What the rules say, from the time 0 on.
     pub(super) fn of(rules: &Rules) -> StateSchedule {
-        let windows = rules.iter().enumerate().filter_map(|(rule, it)| {
-            let (state, time) = match it.action {
+        let windows = rules.numbered().filter_map(|(rule, kept)| {
+            let (state, time) = match kept.rule.action {
                 RuleAction::Refuse(time) => (ListenerState::Refusing, time),
                 RuleAction::Ignore(time) => (ListenerState::Ignoring, time),
                 _ => return None,
             };
-            let RulePlace::Time(begins) = it.place else { return None };
+            let RulePlace::Time(begins) = kept.rule.place else { return None };
             let from = Timestamp::from_start(begins);
             Some(StateWindow { rule, state, from, until: from.after(time), has_begun: false })
         });

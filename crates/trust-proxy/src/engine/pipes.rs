@@ -34,6 +34,11 @@ impl Pipe {
         splice(from, None, &self.write, None, max, FLAGS)
     }
 
+    /// Takes bytes out of it; `None`: there are none.
+    pub(super) fn take(&self, buffer: &mut [u8]) -> Option<usize> {
+        rustix::io::read(&self.read, buffer).ok().filter(|count| *count > 0)
+    }
+
     /// Moves the `len` bytes that are in it to a socket.
     pub(super) fn empty(&mut self, to: BorrowedFd<'_>, len: usize) -> Result<usize, Errno> {
         let was_short = std::mem::take(&mut self.was_short);

@@ -3,6 +3,7 @@
 mod scanner;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use trust_wire::relay::FramePart;
 
@@ -15,8 +16,8 @@ const ACTIONS: &str = "rst [client|server|both], fin early, close, stall TIME, h
                        swallow fin, drop N bytes|frames, flip N bits, xor 0xHEX, set BYTES, \
                        insert BYTES, length =|+|- N, dup frame, swap frame, truncate N, \
                        delay TIME [±TIME], rate N kB/s [shared], dribble N per TIME, \
-                       split N every N, merge N within TIME, window N, accept-rst, \
-                       accept-silent, connect-delay TIME, refuse or ignore";
+                       split N every N, slice N [±N] [per TIME], merge N within TIME, window N, \
+                       accept-rst, accept-silent, connect-delay TIME, refuse or ignore";
 const PLACES: &str = "byte N, frame N, match BYTES, eof, every N bytes|frames, \
                       random P% per frame|KiB, time TIME, idle TIME or connect";
 const UNTIL: &str = "byte N, frame N, match BYTES, time TIME or idle TIME";
@@ -263,13 +264,22 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
             kept.map(RuleAction::TruncateFrame)
         }
         "delay" => {
-            let time = scanner.positive_time()?;
-            Ok(RuleAction::Delay(time, scanner.jitter(time)?))
+            scanner.skip_blanks();
+            let at = scanner.at;
+            match (scanner.time()?, scanner.jitter()?) {
+                (Duration::ZERO, Duration::ZERO) => Err(scanner.expected_at(at, "a time above 0")),
+                (time, jitter) => Ok(RuleAction::Delay(time, jitter)),
+            }
         }
         "rate" => {
+            scanner.skip_blanks();
+            let at = scanner.at;
             let bytes = scanner.rate()?;
-            let is_shared = scanner.take_if("shared");
-            Ok(if is_shared { RuleAction::SharedRate(bytes) } else { RuleAction::Rate(bytes) })
+            match (scanner.take_if("shared"), bytes) {
+                (false, _) => Ok(RuleAction::Rate(bytes)),
+                (true, 0) => Err(scanner.expected_at(at, "a rate above 0 to share")),
+                (true, _) => Ok(RuleAction::SharedRate(bytes)),
+            }
         }
         "dribble" => {
             let bytes = scanner.number(1, "how many bytes at once, from 1")?;
@@ -283,6 +293,12 @@ fn action(scanner: &mut Scanner<'_>) -> Result<RuleAction, RuleError> {
             }
             let what = format!("of how many bytes, from {first}");
             Ok(RuleAction::Split(first, scanner.number(first, &what)?))
+        }
+        "slice" => {
+            let size = scanner.number(1, "how many bytes in a piece, from 1")?;
+            let vary = scanner.spread(size)?;
+            let per = scanner.take_if("per").then(|| scanner.positive_time()).transpose()?;
+            Ok(RuleAction::Slice(size, vary, per.unwrap_or_default()))
         }
         "merge" => {
             let bytes = scanner.number(1, "how many bytes at once, from 1")?;

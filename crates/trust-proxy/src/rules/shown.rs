@@ -108,6 +108,16 @@ impl fmt::Display for RuleAction {
             RuleAction::SharedRate(bytes) => write!(f, "rate {} shared", ShownRate(*bytes)),
             RuleAction::Dribble(bytes, per) => write!(f, "dribble {bytes} per {}", ShownTime(*per)),
             RuleAction::Split(first, every) => write!(f, "split {first} every {every}"),
+            RuleAction::Slice(size, vary, per) => {
+                write!(f, "slice {size}")?;
+                if *vary > 0 {
+                    write!(f, " ±{vary}")?;
+                }
+                if !per.is_zero() {
+                    write!(f, " per {}", ShownTime(*per))?;
+                }
+                Ok(())
+            }
             RuleAction::Merge(bytes, within) => {
                 write!(f, "merge {bytes} within {}", ShownTime(*within))
             }
@@ -181,7 +191,8 @@ struct ShownRate(u64);
 impl fmt::Display for ShownRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1_000_000_000, "GB/s"), (1_000_000, "MB/s"), (1000, "kB/s"), (1, "B/s")];
-        let fits = |(unit, _): &(u64, &str)| self.0.is_multiple_of(*unit);
+        let fits =
+            |(unit, _): &(u64, &str)| *unit == 1 || self.0 >= *unit && self.0.is_multiple_of(*unit);
         let (unit, name) = units.into_iter().find(fits).expect("every rate is whole in B/s");
         write!(f, "{}{name}", self.0 / unit)
     }

@@ -52,7 +52,9 @@ fn action() -> impl Strategy<Value = RuleAction> {
     let count = || 1..u64::MAX / 2;
     let timing = prop_oneof![
         time().prop_map(RuleAction::Stall),
-        (time(), time()).prop_map(|(one, other)| RuleAction::Delay(one.max(other), one.min(other))),
+        (time(), time()).prop_map(|(time, jitter)| RuleAction::Delay(time, jitter)),
+        time().prop_map(|jitter| RuleAction::Delay(Duration::ZERO, jitter)),
+        Just(RuleAction::Rate(0)),
         time().prop_map(|time| RuleAction::Delay(time, Duration::ZERO)),
         count().prop_map(RuleAction::Rate),
         count().prop_map(RuleAction::SharedRate),
@@ -61,6 +63,9 @@ fn action() -> impl Strategy<Value = RuleAction> {
         (count(), 0..99_u64).prop_map(|(first, more)| RuleAction::Split(first, first + more)),
         (count(), time()).prop_map(|(bytes, within)| RuleAction::Merge(bytes, within)),
         count().prop_map(RuleAction::Window),
+        (2..99_u64, 0..2_u64, time()).prop_map(|(size, vary, per)| {
+            RuleAction::Slice(size, vary, if vary == 0 { Duration::ZERO } else { per })
+        }),
         prop::option::of(time()).prop_map(RuleAction::Refuse),
         prop::option::of(time()).prop_map(RuleAction::Ignore),
         time().prop_map(RuleAction::ConnectDelay),
@@ -205,6 +210,8 @@ fn rules_have_one_text() {
         ("rate 64000B/s shared@byte 10 down", "rate 64kB/s shared @ byte 10 down"),
         ("delay 20ms ±5ms down", "delay 20ms ±5ms down"),
         ("delay 20ms +-5ms down", "delay 20ms ±5ms down"),
+        ("delay 0ms ±5ms", "delay 0s ±5ms"),
+        ("rate 0MB/s", "rate 0B/s"),
         ("dribble 1 per 100ms", "dribble 1 per 100ms"),
         ("window 4096 up", "window 4096 up"),
         ("black-hole @ time 3s", "black-hole @ time 3s"),
@@ -269,14 +276,17 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("refuse for 0s", 11, "a time above 0"),
         ("rate 1kB/s @ every 10 bytes", 0, "another action here: this one holds from one place on"),
         ("refuse up", 7, "for TIME or the end of the rule"),
-        ("delay 5ms ±6ms", 10, "± and a time that is no longer than the delay"),
+        ("delay 5ms ±6", 10, "± and a time with its unit"),
+        ("delay 0s ±0s", 6, "a time above 0"),
         ("delay 0s", 6, "a time above 0"),
-        ("rate 64kB", 5, "bytes per second from 1B/s"),
-        ("rate 0B/s", 5, "bytes per second from 1B/s"),
+        ("rate 64kB", 5, "bytes per second"),
+        ("rate 0B/s shared", 5, "a rate above 0 to share"),
         ("rate 1kB/s up shared", 14, "until PLACE or the end of the rule"),
         ("rate 1kB/s shared @ every 9 frames", 0, "another action here: this one holds from one"),
         ("split 0", 6, "how many bytes by themselves, from 1"),
         ("split 3 every 2", 14, "of how many bytes, from 3"),
+        ("slice 3 ±3", 8, "± and how many bytes, below 3"),
+        ("slice 3 per 0s", 12, "a time above 0"),
         ("merge 10", 8, "within"),
         ("rst @ every 3 lines", 14, "bytes or frames"),
         ("rst @ random 0% per frame", 13, "a share from 0.0001% to 100%"),
@@ -341,7 +351,7 @@ fn connections_are_selected_by_their_numbers() {
 }
 
 fn who(connection: u64, address: Option<&str>) -> Who {
-    Who { connection, address: address.map(|it| it.parse().expect("an address")) }
+    Who { connection, address: address.map(|it| it.parse().expect("an address")), pair: 0 }
 }
 
 #[test]

@@ -13,8 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust-echo", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-load", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-check", &["trust-cli", "trust-net", "trust-wire"]),
-    ("trust-proxy", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-toxiproxy", &["trust-net", "trust-wire"]),
+    ("trust-proxy", &["trust-cli", "trust-net", "trust-toxiproxy", "trust-wire"]),
     ("trustctl", &["trust-cli", "trust-echo", "trust-load", "trust-check", "trust-proxy"]),
     // Not part of the product: the simulator, what fuzzers call, the benchmark, and what the suites
     // share.

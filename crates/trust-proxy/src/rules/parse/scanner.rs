@@ -123,19 +123,32 @@ impl<'a> Scanner<'a> {
         self.word(positive, "a time above 0 with its unit, as 2s or 500ms")
     }
 
-    /// How much more or less, if that is there; no more than `most`.
-    pub(super) fn jitter(&mut self, most: Duration) -> Result<Duration, RuleError> {
+    /// How much more or less, if that is there.
+    pub(super) fn jitter(&mut self) -> Result<Duration, RuleError> {
+        self.plus_minus(parse_time, "± and a time with its unit, as ±5ms")
+    }
+
+    /// How many more or less than `of`, if that is there; fewer than that.
+    pub(super) fn spread(&mut self, of: u64) -> Result<u64, RuleError> {
+        let parse = |word: &str| word.parse().ok().filter(|vary| *vary < of);
+        self.plus_minus(parse, &format!("± and how many bytes, below {of}"))
+    }
+
+    /// What comes after ±, if that is there.
+    fn plus_minus<T: Default>(
+        &mut self,
+        parse: impl FnOnce(&str) -> Option<T>,
+        what: &str,
+    ) -> Result<T, RuleError> {
         let word = self.peek();
-        let Some(jitter) = ["±", "+-", "+/-"].iter().find_map(|sign| word.strip_prefix(sign))
-        else {
-            return Ok(Duration::ZERO);
-        };
-        match parse_time(jitter).filter(|jitter| *jitter <= most) {
-            Some(jitter) => {
+        let after = ["±", "+-", "+/-"].iter().find_map(|sign| word.strip_prefix(sign));
+        match after.map(parse) {
+            None => Ok(T::default()),
+            Some(Some(value)) => {
                 self.at += word.len();
-                Ok(jitter)
+                Ok(value)
             }
-            None => Err(self.expected("± and a time that is no longer than the delay, as ±5ms")),
+            Some(None) => Err(self.expected(what)),
         }
     }
 
@@ -143,9 +156,9 @@ impl<'a> Scanner<'a> {
     pub(super) fn rate(&mut self) -> Result<u64, RuleError> {
         let rate = |word: &str| {
             let (number, unit) = with_unit(word.strip_suffix("/s")?, SIZES)?;
-            unit.whole(number).filter(|bytes| *bytes > 0)
+            unit.whole(number)
         };
-        self.word(rate, "bytes per second from 1B/s, as 64kB/s or 1.5MB/s")
+        self.word(rate, "bytes per second, as 64kB/s or 1.5MB/s")
     }
 
     /// A share in percent, in millionths.
