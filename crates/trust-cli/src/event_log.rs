@@ -3,7 +3,8 @@
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -31,6 +32,19 @@ struct Shared {
     /// Standard output is a terminal.
     is_watched: bool,
     sinks: Vec<Sink>,
+    followers: Followers,
+}
+
+/// Is given each event as a line with one JSON object, by the thread that logs it; must not block,
+/// nor log anything.
+pub type EventFollower = Box<dyn FnMut(&str) + Send>;
+
+/// Those who are given each event besides the sinks.
+#[derive(Default)]
+struct Followers {
+    /// There are some.
+    are_there: AtomicBool,
+    all: Mutex<Vec<EventFollower>>,
 }
 
 /// Lines that a sink did not write.
@@ -64,7 +78,8 @@ impl EventLog {
             Sink::start(output, rewriting, Box::new(gap_line))
         };
         let sinks = file.into_iter().chain(stdout).map(start).collect::<io::Result<_>>()?;
-        Ok(EventLog(Arc::new(Shared { lowest, request_id, format, is_watched, sinks })))
+        let followers = Followers::default();
+        Ok(EventLog(Arc::new(Shared { lowest, request_id, format, is_watched, sinks, followers })))
     }
 
     /// A log that writes nowhere.
@@ -75,6 +90,7 @@ impl EventLog {
             format: LogFormat::Json,
             is_watched: false,
             sinks: Vec::new(),
+            followers: Followers::default(),
         }))
     }
 
@@ -143,7 +159,14 @@ impl EventLog {
 
     /// Whether events of this level are written anywhere.
     pub fn enabled(&self, level: Level) -> bool {
-        level >= self.0.lowest && !self.0.sinks.is_empty()
+        level >= self.0.lowest && !(self.0.sinks.is_empty() && self.0.followers.are_none())
+    }
+
+    /// Has each event from now on that is of a level that is written given to a follower too.
+    pub fn follow(&self, follower: EventFollower) {
+        let Followers { are_there, all } = &self.0.followers;
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+        are_there.store(true, Ordering::Relaxed);
     }
 
     /// The lowest level that is written.
@@ -187,7 +210,7 @@ impl EventBuilder<'_> {
     /// Sends the event as one whole line. A failing write never fails the caller.
     pub fn write(self) {
         if let Some((log, line)) = self.0 {
-            push(line, &log.sinks, |_| true);
+            push(line, log, |_| true);
         }
     }
 
@@ -195,14 +218,31 @@ impl EventBuilder<'_> {
     /// sees how it ended.
     pub fn write_off_terminal(self) {
         if let Some((log, line)) = self.0 {
-            push(line, &log.sinks, |sink| sink.name() == FILE || !log.is_watched);
+            push(line, log, |sink| sink.name() == FILE || !log.is_watched);
         }
     }
 }
 
-fn push(line: EventLine, sinks: &[Sink], takes_it: impl Fn(&Sink) -> bool) {
+impl Followers {
+    fn are_none(&self) -> bool {
+        !self.are_there.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, line: &[u8]) {
+        if self.are_none() {
+            return;
+        }
+        // It is JSON, which is UTF-8.
+        let line = String::from_utf8_lossy(line);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().for_each(|follower| follower(&line));
+    }
+}
+
+fn push(line: EventLine, log: &Shared, takes_it: impl Fn(&Sink) -> bool) {
     let line = line.finish();
-    sinks.iter().filter(|sink| takes_it(sink)).for_each(|sink| sink.push(&line));
+    log.followers.push(&line);
+    log.sinks.iter().filter(|sink| takes_it(sink)).for_each(|sink| sink.push(&line));
     if line.capacity() <= LINE_KEPT_BYTES {
         LINE.set(line);
     }
@@ -289,6 +329,21 @@ mod tests {
             .collect();
         assert_eq!(levels, ["warn", "error"]);
         assert!(!EventLog::disabled().enabled(Level::Error));
+    }
+
+    #[test]
+    fn a_follower_is_given_each_line_that_is_written_though_there_is_no_sink() {
+        let log = EventLog::disabled();
+        let lines = Arc::new(Mutex::new(vec![]));
+        let kept = lines.clone();
+        log.event(Level::Error, "before").write();
+        log.follow(Box::new(move |line| kept.lock().unwrap().push(line.to_owned())));
+        log.event(Level::Info, "below").write();
+        log.clone().event(Level::Error, "after").field("n", &7).write();
+        let lines = lines.lock().unwrap();
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let value: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&value["event"], &value["n"]), (&"after".into(), &7.into()));
     }
 
     #[test]

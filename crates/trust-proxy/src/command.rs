@@ -25,6 +25,7 @@ use trust_net::Address;
 use trust_net::errno::Operation;
 use trust_net::listening::{ListeningSocket, listen};
 use trust_net::socket::AcceptedOptions;
+use trust_toxiproxy::server::ApiSettings;
 use trust_wire::relay::FrameFormat;
 
 use crate::api::{self, ApiStart, FirstProxy};
@@ -35,7 +36,7 @@ use crate::events::ProxyEvents;
 use crate::frames::FrameFormats;
 use crate::options::{ADJUST, DIALECT, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
 use crate::pairs::ProxyPair;
-use crate::rules::{self, Direction, Rule, Rules};
+use crate::rules::{self, Rule, Rules};
 use crate::trace::{self, Trace};
 
 const INTRODUCTION: &str = "\
@@ -142,6 +143,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let max_clients = allowed_clients(options.max_clients, context.log);
     let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
     let listening = pairs.iter().map(|pair| open(pair, refuses)).collect::<Result<Vec<_>, _>>()?;
+    let api_frames = frames.clone();
     let config = RelayConfig {
         connect_timeout: options.connect_timeout,
         connect_failure: options.connect_failure,
@@ -171,7 +173,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         trace.write_start(&rules, framing);
     }
     let seed = rules.seed();
-    let relay = RelayLoop::new(config, listening, rules, trace, &events, signals)
+    let mut relay = RelayLoop::new(config, listening, rules, trace, &events, signals)
         .map_err(|error| loop_failed(&error))?;
     let api = options.api.as_ref().map(|place| {
         let first = pairs.iter().zip(addresses).map(|(pair, addresses)| FirstProxy {
@@ -179,7 +181,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             addresses,
             upstream: pair.upstream.to_string(),
         });
-        let start = ApiStart { place, first: first.collect(), list: None, seed };
+        let (first, settings) = (first.collect(), ApiSettings::default());
+        let start = ApiStart { place, first, frames: api_frames, settings, seed };
         api::start(start, relay.handle(), context.log)
     });
     let api = api.transpose()?;
@@ -258,11 +261,7 @@ fn check_against(
     frames: Option<&FrameFormats>,
 ) -> Result<(), Failure> {
     for rule in rules.iter() {
-        let lacking = [Direction::Up, Direction::Down].into_iter().find_map(|direction| {
-            let format = frames.map(|formats| formats.towards(direction.receiver()));
-            rule.lacks(format).filter(|_| rule.is_for(direction))
-        });
-        if let Some(what) = lacking {
+        if let Some(what) = rules::lacking(rule, frames) {
             let (framing, dialect) = (FRAMING.flag(), DIALECT.flag());
             let message = format!(
                 "the rule '{rule}' needs {what}: expected {framing}, as {framing} u32be, or a \

@@ -7,6 +7,7 @@
 
 mod accepting;
 mod client;
+mod control;
 mod dial;
 mod dialling;
 mod fault_record;
@@ -245,7 +246,7 @@ impl<'a> RelayLoop<'a> {
             signals,
             lifecycle: RelayLifecycle::Open,
             totals: RelayTotals::default(),
-            faults: FaultRecord { rules, trace, events },
+            faults: FaultRecord { rules, trace, events, lateness: None },
             passage: Passage { buffer: vec![0; RECEIVE_LEN].into(), pipes: PipePool::new() },
             now: clock.now(),
         })
@@ -390,11 +391,11 @@ impl<'a> RelayLoop<'a> {
         let mut is_unfinished = false;
         let closed = loop {
             match turn.step(&mut relayed.relay, &mut sockets, &mut self.passage.buffer) {
-                RelayStep::Sent(to, _) if self.faults.trace.is_some() => {
+                RelayStep::Sent(to, _) if self.faults.records_lateness() => {
                     if let Some(due) = relayed.relay.take_due(to) {
                         let late = sockets.now().since(due);
                         let sent = relayed.relay.delivery(to).sent;
-                        self.faults.trace_late(client.id, to, sent, late);
+                        self.faults.note_late(client.id, to, sent, late);
                     }
                 }
                 RelayStep::Refused(to, During::Send) => {

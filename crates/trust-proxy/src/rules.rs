@@ -20,6 +20,8 @@ use trust_wire::relay::{
     SharedRate, draw, flip_mask,
 };
 
+use crate::frames::FrameFormats;
+
 /// Longest text that `match` looks for, in bytes.
 pub const MATCH_MAX: usize = 4096;
 
@@ -669,6 +671,40 @@ impl Rules {
         faults.collect()
     }
 
+    /// The numbers of the rules of a pair, but for those of toxics.
+    pub fn numbers_of(&self, pair: usize) -> Vec<usize> {
+        let is_of = |owner: &RuleOwner| owner.toxic.is_none() && owner.pair == pair;
+        let own = self.numbered().filter(|(_, kept)| kept.owner.as_ref().is_some_and(is_of));
+        own.map(|(number, _)| number).collect()
+    }
+
+    /// What some rules do to a direction of a connection that is under way, after so many bytes and
+    /// so long after it was first armed: rules without a place begin there.
+    pub fn faults_from(
+        &self,
+        numbers: &[usize],
+        who: Who,
+        direction: Direction,
+        (position, elapsed): (u64, Duration),
+    ) -> Vec<RelayFault> {
+        let is_one = |number: usize, kept: &KeptRule| {
+            numbers.contains(&number) && kept.rule.is_for(direction)
+        };
+        let rules = self.of(who).filter(|(number, kept, _)| is_one(*number, kept));
+        let faults = rules.flat_map(|(number, kept, seed)| {
+            let holds_from_here =
+                kept.rule.place == RulePlace::Byte(0) && kept.rule.action.may_hold_from_the_start();
+            let bytes = if holds_from_here { position } else { 0 };
+            let shared = self.shared.get(&(kept.drawn_by, direction));
+            let faults = kept.rule.faults(number, direction, seed, shared);
+            faults.map(move |fault| match fault.action {
+                FaultAction::Lift => fault.later(0, elapsed),
+                _ => fault.later(bytes, elapsed),
+            })
+        });
+        faults.collect()
+    }
+
     /// What a rule does to a direction of a connection, in place of the kept one of that number.
     pub fn faults_like(
         &self,
@@ -696,6 +732,13 @@ impl Rules {
         };
         self.rules.values().filter(is_unfired).map(|kept| &kept.rule)
     }
+}
+
+/// What a rule needs to know about frames that these formats do not say, in words.
+pub(crate) fn lacking(rule: &Rule, frames: Option<&FrameFormats>) -> Option<&'static str> {
+    let directions = [Direction::Up, Direction::Down].into_iter();
+    let own = directions.filter(|direction| rule.is_for(*direction));
+    own.filter_map(|direction| rule.lacks(frames.map(|it| it.towards(direction.receiver())))).next()
 }
 
 /// The rules of a file.

@@ -8,6 +8,7 @@
 //! [`Relay`] makes these decisions and does no I/O; [`RelayTurn`] makes the calls.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -400,6 +401,12 @@ impl Relay {
         let side = self.side(to);
         let began = side.faults.as_ref().and_then(|faults| faults.timing.has_begun());
         (side.delivery.received, began.map_or(Duration::ZERO, |began| now.since(began)))
+    }
+
+    /// The rules that may still do something to what goes to a side, or have begun something that
+    /// goes on.
+    pub fn rules(&self, to: RelaySide) -> BTreeSet<usize> {
+        self.side(to).faults.as_ref().map_or_else(BTreeSet::new, |faults| faults.rules())
     }
 
     /// Drops what is held for a side.

@@ -8,6 +8,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, Socket};
 use trust_cli::wait::Limit;
+use trust_cli::zone;
 use trust_net::address::{Family, Peer};
 use trust_net::listening::ListeningSocket;
 use trust_net::loop_parts::{AcceptPolicy, Accepted, Questions, Registered};
@@ -19,7 +20,7 @@ use super::RelayLoop;
 use crate::engine::client::{RelayStage, RelayedClient};
 use crate::engine::dial::Dial;
 use crate::engine::listener_state::{ListenerState, StateSchedule, ignore, refuse};
-use crate::engine::pair::{ListeningPair, RelayPair};
+use crate::engine::pair::{ListeningPair, PairRecord, PairTraffic, RelayPair};
 use crate::engine::{FIRST_LISTENER, INTEREST, token};
 
 /// Clients accepted before connections get their turn.
@@ -35,6 +36,8 @@ pub(super) struct Listeners {
     /// By their numbers, which are not used again.
     pub(super) pairs: BTreeMap<usize, RelayPair>,
     next_pair: usize,
+    /// What pairs of a name have done that are over, and where the last one listens.
+    pub(super) records: BTreeMap<String, PairRecord>,
     /// The next socket gets this one; clients have low tokens.
     next_token: usize,
     pub(super) policy: AcceptPolicy,
@@ -65,6 +68,7 @@ impl Listeners {
             sockets: vec![],
             pairs: BTreeMap::new(),
             next_pair: 0,
+            records: BTreeMap::new(),
             next_token: FIRST_LISTENER,
             policy: AcceptPolicy::default(),
             failed: None,
@@ -96,6 +100,10 @@ impl Listeners {
             let (asked, pair) = (Asked::default(), number);
             opened.push(PairListener { socket, pair, token, is_ready: true, asked });
         }
+        let listen = opened.first().map(|it| zone::shown_address(it.socket.address()));
+        let record = self.records.entry(proxy.clone()).or_default();
+        record.listen = listen.unwrap_or_default();
+        record.upstream.clone_from(&upstream.text);
         self.sockets.extend(opened);
         self.pairs.insert(number, RelayPair::new(proxy, upstream));
         self.next_pair += 1;
@@ -120,8 +128,11 @@ impl Listeners {
 
     /// Forgets a pair that is closed and has no clients.
     fn forget(&mut self, number: usize) {
-        if self.pairs.get(&number).is_some_and(|pair| pair.is_closed && pair.traffic.open == 0) {
-            self.pairs.remove(&number);
+        if self.pairs.get(&number).is_some_and(|pair| pair.is_closed && pair.traffic.open == 0)
+            && let Some(pair) = self.pairs.remove(&number)
+            && let Some(record) = self.records.get_mut(&pair.proxy)
+        {
+            record.traffic.add(&pair.traffic);
         }
     }
 
@@ -143,10 +154,7 @@ impl Listeners {
     pub(super) fn note_over(&mut self, number: usize, received: [u64; 2], sent: [u64; 2]) {
         let traffic = &mut self.pair_mut(number).traffic;
         traffic.open -= 1;
-        for index in 0..2 {
-            traffic.received[index] += received[index];
-            traffic.sent[index] += sent[index];
-        }
+        traffic.add(&PairTraffic { received, sent, ..PairTraffic::default() });
         self.forget(number);
     }
 

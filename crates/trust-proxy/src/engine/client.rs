@@ -165,8 +165,16 @@ impl RelayedClient {
         }
     }
 
+    /// Bytes that are held for a side.
+    pub(super) fn held_for(&self, side: RelaySide) -> u64 {
+        match &self.stage {
+            RelayStage::Dialling(_) => 0,
+            RelayStage::Relaying(relayed) => relayed.relay.held_len(side) as u64,
+        }
+    }
+
     /// Whole frames that came from a side, if they are followed.
-    fn frames_from(&self, side: RelaySide) -> Option<u64> {
+    pub(super) fn frames_from(&self, side: RelaySide) -> Option<u64> {
         match &self.stage {
             RelayStage::Dialling(_) => None,
             RelayStage::Relaying(relayed) => relayed.relay.frames(side.other()),

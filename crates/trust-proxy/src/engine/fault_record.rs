@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trust_cli::zone;
 use trust_net::Address;
+use trust_toxiproxy::traffic::LatenessHistogram;
 use trust_wire::relay::{FiredFault, RelaySide};
 
 use crate::engine::client::RelayedClient;
@@ -16,6 +17,8 @@ pub(super) struct FaultRecord<'a> {
     pub(super) rules: Rules,
     pub(super) trace: Option<Trace>,
     pub(super) events: &'a ProxyEvents,
+    /// How late sends were; `None`: that is not asked for.
+    pub(super) lateness: Option<LatenessHistogram>,
 }
 
 impl FaultRecord<'_> {
@@ -92,8 +95,16 @@ impl FaultRecord<'_> {
         trace.write(&TraceLine::Connect { conn, elapsed_us, peer, upstream });
     }
 
+    /// Whether it is recorded how late sends were that waited for a time.
+    pub(super) fn records_lateness(&self) -> bool {
+        self.trace.is_some() || self.lateness.is_some()
+    }
+
     /// Records by how much a send was late that waited for a time.
-    pub(super) fn trace_late(&mut self, conn: u64, to: RelaySide, sent: u64, late: Duration) {
+    pub(super) fn note_late(&mut self, conn: u64, to: RelaySide, sent: u64, late: Duration) {
+        if let Some(lateness) = &mut self.lateness {
+            lateness.record(late);
+        }
         let Some(trace) = &mut self.trace else { return };
         let direction = Direction::towards(to).word().to_owned();
         let late_ns = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);

@@ -55,6 +55,29 @@ pub(super) struct PairTraffic {
     pub(super) sent: [u64; 2],
 }
 
+/// What pairs of one name have done that are over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PairRecord {
+    /// Where the last one of that name listens, or did.
+    pub(super) listen: String,
+    /// Its upstream.
+    pub(super) upstream: String,
+    pub(super) traffic: PairTraffic,
+}
+
+impl PairTraffic {
+    /// Adds what others have done.
+    pub(super) fn add(&mut self, other: &PairTraffic) {
+        self.connections += other.connections;
+        self.open += other.open;
+        self.rejected += other.rejected;
+        for index in 0..2 {
+            self.received[index] += other.received[index];
+            self.sent[index] += other.sent[index];
+        }
+    }
+}
+
 impl PairUpstream {
     /// The server that a word names, if it names one.
     pub(crate) fn of_text(text: &str) -> PairUpstream {

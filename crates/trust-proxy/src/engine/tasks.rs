@@ -65,8 +65,9 @@ impl LoopHandle {
 }
 
 impl RelayLoop<'_> {
-    /// A way to it for other threads.
-    pub(crate) fn handle(&self) -> LoopHandle {
+    /// A way to it for other threads, which may ask how late it is.
+    pub(crate) fn handle(&mut self) -> LoopHandle {
+        self.faults.lateness.get_or_insert_default();
         self.inbox.handle()
     }
 

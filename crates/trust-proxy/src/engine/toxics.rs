@@ -4,14 +4,14 @@ use std::io;
 use std::rc::Rc;
 
 use trust_toxiproxy::toxic::Toxic;
-use trust_wire::relay::{RelayClose, RelaySide};
+use trust_wire::relay::{RelayClose, RelayFault, RelaySide};
 
 use super::RelayLoop;
 use crate::engine::client::{RelayStage, Relayed};
 use crate::engine::pair::ListeningPair;
 use crate::engine::toxic::{AttachedToxic, HeldToxic};
 use crate::events::RelayReason;
-use crate::rules::{Direction, RuleOwner};
+use crate::rules::{Rule, RuleOwner};
 
 impl Relayed {
     /// Takes the bytes for a side out of its pipe, so that rules can say when they are sent.
@@ -25,16 +25,22 @@ impl Relayed {
 }
 
 impl RelayLoop<'_> {
-    /// Accepts clients of another pair, with these toxics; its number.
+    /// Accepts clients of another pair, with these rules and toxics; its number.
     ///
     /// # Errors
     ///
     /// Out of descriptors or memory, or the proxy is stopping.
-    pub(crate) fn open_pair(&mut self, pair: ListeningPair, toxics: &[Toxic]) -> io::Result<usize> {
+    pub(crate) fn open_pair(
+        &mut self,
+        pair: ListeningPair,
+        rules: Vec<Rule>,
+        toxics: &[Toxic],
+    ) -> io::Result<usize> {
         if self.is_draining() {
             return Err(io::Error::other("the proxy is stopping"));
         }
         let number = self.listeners.open(pair, self.waiting.poll.registry())?;
+        self.set_rules(number, rules);
         for toxic in toxics {
             let attached = self.attach(number, toxic);
             self.listeners.pair_mut(number).toxics.push(attached);
@@ -46,6 +52,7 @@ impl RelayLoop<'_> {
     pub(crate) fn close_pair(&mut self, number: usize) {
         let Some(pair) = self.listeners.pairs.get_mut(&number) else { return };
         let toxics = std::mem::take(&mut pair.toxics);
+        self.set_rules(number, vec![]);
         self.listeners.close_pair(number, self.waiting.poll.registry());
         self.end_clients(number);
         self.detach(&toxics);
@@ -97,7 +104,7 @@ impl RelayLoop<'_> {
         }
     }
 
-    fn clients_of(&self, pair: usize) -> Vec<usize> {
+    pub(super) fn clients_of(&self, pair: usize) -> Vec<usize> {
         let clients = self.clients.table.iter().filter(|(_, client)| client.pair == pair);
         clients.map(|(key, _)| key).collect()
     }
@@ -136,27 +143,36 @@ impl RelayLoop<'_> {
             return;
         }
         let disarmed: Vec<usize> = lost.iter().flat_map(|held| &held.of.rules).copied().collect();
-        for direction in [Direction::Up, Direction::Down] {
-            let to = direction.receiver();
+        let mut faults = [vec![], vec![]];
+        if let Some(new) = new {
+            let (direction, to) = (new.direction(), new.direction().receiver());
             let (position, elapsed) = relayed.relay.place(to, now);
-            let mut faults = vec![];
-            if let Some(new) = new.filter(|new| new.direction() == direction) {
-                // One that has changed goes on counting.
-                let began = lost.first().map_or(position, |held| held.began);
-                let since = position - began;
-                let own = new.faults(&self.faults.rules, since, client.id, direction);
-                faults.extend(own.into_iter().map(|fault| fault.later(position, elapsed)));
-                match new.toxic.drops_data() {
-                    true => relayed.relay.drop_held(to),
-                    false => relayed.take_from_pipe(to, &mut self.passage.buffer),
-                }
-                relayed.toxics.push(HeldToxic { of: Rc::clone(new), began });
+            // One that has changed goes on counting.
+            let began = lost.first().map_or(position, |held| held.began);
+            let own = new.faults(&self.faults.rules, position - began, client.id, direction);
+            faults[to.index()] =
+                own.into_iter().map(|fault| fault.later(position, elapsed)).collect();
+            if new.toxic.drops_data() {
+                relayed.relay.drop_held(to);
             }
-            relayed.relay.rearm(to, now, &disarmed, faults);
+            relayed.toxics.push(HeldToxic { of: Rc::clone(new), began });
+        }
+        self.rearm(key, &disarmed, faults);
+    }
+
+    /// Has the rules of these numbers do no more to a connection, and these faults happen to what
+    /// goes to each side.
+    pub(super) fn rearm(&mut self, key: usize, disarmed: &[usize], faults: [Vec<RelayFault>; 2]) {
+        let now = self.waiting.clock.now();
+        let RelayStage::Relaying(relayed) = &mut self.clients.table[key].stage else { return };
+        for (to, faults) in RelaySide::BOTH.into_iter().zip(faults) {
+            if !faults.is_empty() {
+                relayed.take_from_pipe(to, &mut self.passage.buffer);
+            }
+            relayed.relay.rearm(to, now, disarmed, faults);
         }
         relayed.is_watched = true;
-        let has_news = relayed.relay.take_news();
-        if has_news {
+        if relayed.relay.take_news() {
             self.report_faults(key);
         }
         self.clients.queue(key);
@@ -170,7 +186,7 @@ impl RelayLoop<'_> {
     }
 
     /// Ends a connection with FIN to both sides; it carries no data from here on.
-    fn finish(&mut self, key: usize) {
+    pub(super) fn finish(&mut self, key: usize) {
         match &mut self.clients.table[key].stage {
             RelayStage::Dialling(_) => {
                 self.close(key, [RelayClose::Close; 2], RelayReason::Api);

@@ -4,6 +4,7 @@
 //! does not depend on how the network cut the stream, nor on other faults.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::time::Timestamp;
@@ -118,6 +119,11 @@ impl FaultFlow {
         self.process(&[], output);
         self.timing.pace_what_is_held(&rules, sent);
         self.timing.delay_anew();
+    }
+
+    /// The rules of which something may happen, or goes on.
+    pub(super) fn rules(&self) -> BTreeSet<usize> {
+        self.places.rules().chain(self.lasting.rules()).chain(self.timing.rules()).collect()
     }
 
     /// Nothing is held any longer, after so many bytes of the output were sent.

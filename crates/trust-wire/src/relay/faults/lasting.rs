@@ -60,6 +60,11 @@ impl Lasting {
         self.0.len() < before
     }
 
+    /// The rules that have begun something.
+    pub(super) fn rules(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|(rule, _)| *rule)
+    }
+
     /// A frame of that number begins.
     pub(super) fn begin_frame(&mut self, number: u64) {
         self.0.retain(|(_, it)| !matches!(it, Effect::DropBefore(before) if *before <= number));

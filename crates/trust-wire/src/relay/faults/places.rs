@@ -242,6 +242,12 @@ impl Places {
         self.need_time = need_time;
     }
 
+    /// The rules of which something may happen.
+    pub(super) fn rules(&self) -> impl Iterator<Item = usize> {
+        let at_times = self.timed.iter().chain(&self.idle).map(|(_, what)| what);
+        self.pending().chain(at_times).map(|what| what.rule)
+    }
+
     /// What may happen, but for what only happens at a time in any case.
     fn pending(&self) -> impl Iterator<Item = &Pending> {
         let armed = self.armed.iter().map(|armed| &armed.what);

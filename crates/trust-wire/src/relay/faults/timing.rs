@@ -334,6 +334,16 @@ impl Timing {
         self.gates = gates;
     }
 
+    /// The rules that say when something is sent.
+    pub(in crate::relay) fn rules(&self) -> impl Iterator<Item = usize> {
+        let gates = self.gates.iter().filter_map(|(_, gate)| match gate {
+            Gate::Stall(rule, _) | Gate::Until(rule, _) | Gate::Pace(rule, _) => Some(*rule),
+            _ => None,
+        });
+        let paces = self.paces.all.iter().map(|(rule, _)| *rule);
+        self.delays.iter().map(|(rule, _)| *rule).chain(paces).chain(gates)
+    }
+
     /// Nothing is held any longer, after so many bytes: what would have happened before what comes
     /// next has happened, but for an end.
     pub(in crate::relay) fn skip_held(&mut self, sent: u64) {
