@@ -1,10 +1,11 @@
 //! A command, its input, and the program that contains it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
@@ -81,7 +82,24 @@ pub struct Entry {
     /// The switch that makes it serve the connection on descriptor 0, so that nothing else may be
     /// written there.
     pub on_descriptor_0: Option<&'static Setting<bool>>,
+    /// A syntax of its own in place of settings, arguments and global flags.
+    pub own_syntax: Option<&'static OwnSyntax>,
 }
+
+/// The syntax of another program, whose place a command takes. The command reads its words itself
+/// ([`Context::words`]); global flags can only stand before it.
+pub struct OwnSyntax {
+    /// What the words can be, for `trustctl help` and the manual page.
+    pub usage: &'static str,
+    /// What these words ask to be printed instead of a run, as `--help` does.
+    pub printed: fn(&[OsString]) -> Option<String>,
+    /// The lowest level of events, as a variable of the other program says it. Counts if no setting
+    /// says it.
+    pub log_level: fn() -> Option<Level>,
+}
+
+/// The argument that has all words of a command with a syntax of its own.
+const WORDS: &str = "words";
 
 /// What a command produces, which decides how its stdout is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +171,7 @@ impl Entry {
             run,
             product,
             on_descriptor_0: None,
+            own_syntax: None,
         }
     }
 
@@ -160,6 +179,11 @@ impl Entry {
     pub fn command(&self) -> Command {
         let word = self.name.split_once(' ').map_or(self.name, |(_, word)| word);
         let command = Command::new(word).about(self.about);
+        if let Some(syntax) = self.own_syntax {
+            // Its own --help and --version are among the words.
+            let command = command.disable_help_flag(true).disable_version_flag(true);
+            return command.arg(words_argument()).after_long_help(syntax.usage);
+        }
         let command = command.args(grouped_args(self.settings));
         match self.introduction {
             "" => command.args((self.arguments)()),
@@ -190,7 +214,28 @@ impl Entry {
     }
 }
 
+/// All that follows the name of a command, whatever it looks like.
+fn words_argument() -> Arg {
+    let argument = Arg::new(WORDS).value_name("ARGUMENT").value_parser(value_parser!(OsString));
+    let argument = argument.num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+    argument.help("Its own flags and arguments, as below")
+}
+
+/// The words of a command with a syntax of its own, at its own level of the command line.
+pub(crate) fn words_of(matches: &ArgMatches) -> Vec<OsString> {
+    matches.get_many::<OsString>(WORDS).unwrap_or_default().cloned().collect()
+}
+
 impl Context<'_> {
+    /// The words after the name of a command with a syntax of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the command has none.
+    pub fn words(&self) -> Vec<OsString> {
+        words_of(self.matches)
+    }
+
     /// Ends a client command that was stopped early.
     ///
     /// # Errors

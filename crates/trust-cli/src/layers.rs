@@ -131,7 +131,9 @@ impl Layers {
     ) -> Result<(), Failure> {
         let mut result = Ok(());
         for setting in settings {
-            if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
+            // A command with a syntax of its own has no global flags.
+            let is_known = matches.try_contains_id(setting.key).is_ok();
+            if !is_known || matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
                 continue;
             }
             if let Some(text) = matches.get_one::<OsString>(setting.key) {

@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use clap::error::ErrorKind;
 
 use crate::colours::Colours;
-use crate::command::{Context, Entry, Product, Program};
+use crate::command::{Context, Entry, Product, Program, words_of};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
 use crate::level::Level;
@@ -101,7 +101,7 @@ pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
         Ok(matches) => {
             return match manual::completions(program, &matches) {
                 Some(script) => Parsed::Printed(printed(&script)),
-                None => Parsed::Line(CommandLine::new(program, matches)),
+                None => answered(CommandLine::new(program, matches)),
             };
         }
         Err(error) => error,
@@ -119,6 +119,15 @@ pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
             let explain = |line: &CommandLine<'_>| line.explain(&error, &command, tokens);
             Parsed::Line(CommandLine::wrong(program, &command, tokens, explain))
         }
+    }
+}
+
+/// Prints what the words of a command with a syntax of its own ask for in place of a run.
+fn answered(line: CommandLine<'_>) -> Parsed<'_> {
+    let syntax = line.entry.and_then(|entry| entry.own_syntax).filter(|_| line.mistake.is_ok());
+    match syntax.and_then(|syntax| (syntax.printed)(&words_of(innermost(&line.matches)))) {
+        Some(text) => Parsed::Printed(printed(text.as_bytes())),
+        None => Parsed::Line(line),
     }
 }
 

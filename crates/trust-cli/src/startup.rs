@@ -11,8 +11,9 @@ use crate::command::{Entry, Product, Program};
 use crate::config_file::{ConfigFile, printable};
 use crate::event_log::EventLog;
 use crate::exit_code::Failure;
-use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, TRUST_HOME};
-use crate::layers::{Layers, check_variable_names};
+use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, LOG_LEVEL, TRUST_HOME};
+use crate::layers::{Layers, Source, check_variable_names};
+use crate::level::Level;
 use crate::log_sink::LogFile;
 use crate::settings::variable_prefix;
 use crate::standard_streams;
@@ -91,7 +92,18 @@ impl Startup {
         };
         let file = self.file.take();
         let stdout = stdout.then_some(options.log_format);
-        EventLog::new(options.log_level, request_id, file, stdout)
+        EventLog::new(log_level(&self.layers, line.entry), request_id, file, stdout)
+    }
+}
+
+/// The lowest level of events that are written.
+fn log_level(layers: &Layers, entry: Option<&Entry>) -> Level {
+    let level = GlobalOptions::of(layers).log_level;
+    match entry.and_then(|entry| entry.own_syntax) {
+        Some(syntax) if layers.source(&LOG_LEVEL) <= Source::Default => {
+            (syntax.log_level)().unwrap_or(level)
+        }
+        _ => level,
     }
 }
 
@@ -149,5 +161,33 @@ fn resolve_log_file(layers: &Layers, home: Option<&Path>) -> Option<PathBuf> {
         Some(path) if path.as_os_str() == "none" => None,
         Some(path) => Some(path),
         None => home.map(|home| home.join("logs").join("trustctl.log")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::OwnSyntax;
+    use crate::exit_code::ExitCode;
+
+    const ENTRY: Entry = Entry {
+        own_syntax: Some(&OwnSyntax {
+            usage: "",
+            printed: |_| None,
+            log_level: || Some(Level::Error),
+        }),
+        ..Entry::new("it", "", Product::Output, |_| Ok(ExitCode::Success))
+    };
+
+    #[test]
+    fn a_level_of_the_other_program_counts_if_no_setting_says_one() {
+        let level = |flag: Option<&str>, entry| {
+            let mut layers = Layers::default();
+            flag.map_or(Ok(()), |flag| layers.add_flag(&LOG_LEVEL, flag.as_ref())).unwrap();
+            log_level(&layers, entry)
+        };
+        assert_eq!(level(None, Some(&ENTRY)), Level::Error);
+        assert_eq!(level(Some("info"), Some(&ENTRY)), Level::Info);
+        assert_eq!(level(None, None), Level::Info);
     }
 }

@@ -54,6 +54,10 @@ fn with_globals(
     version: &'static str,
     is_command: bool,
 ) -> Command {
+    if command.is_disable_help_flag_set() {
+        // It has a syntax of its own, in which our flags may be something else.
+        return command;
+    }
     // The short help of a command is about its own flags.
     let globals = globals::SETTINGS
         .iter()
