@@ -9,6 +9,9 @@
 //! - [`traffic`]: what passes, as numbers; [`events`]: what happens, for followers;
 //!   [`metrics`]: for Prometheus; [`page`]: for people
 //! - [`server`]: requests and answers over HTTP, on a thread of its own
+//! - [`server_flags`]: the command line of `toxiproxy-server`
+//! - [`cli`]: the command line, the requests and the HTTP client of `toxiproxy-cli`
+//! - [`go_flags`]: what both command lines have in common
 //!
 //! It differs where clients do not depend on it and Toxiproxy is of no help: every request of a
 //! browser is refused outside of `/` and `/trustctl/`, `0.0.0.0` and `[::]` are the same place,
@@ -17,10 +20,12 @@
 
 mod address;
 mod admission;
+pub mod cli;
 pub mod control;
 pub mod data_plane;
 pub mod error;
 pub mod events;
+pub mod go_flags;
 mod json;
 pub mod metrics;
 pub mod model;
@@ -29,6 +34,7 @@ mod process_metrics;
 mod proxy_page;
 pub mod routes;
 pub mod server;
+pub mod server_flags;
 pub mod toxic;
 mod toxic_rules;
 pub mod traffic;

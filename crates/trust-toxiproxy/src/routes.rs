@@ -10,8 +10,9 @@ use crate::metrics::{MetricsChoice, MetricsFormat};
 use crate::model::{Populated, ProxyRegistry, ToxicProxy};
 use crate::toxic::Toxic;
 
-/// The version that clients are told, because some of them choose by it what they send.
-pub(crate) const VERSION: &str = "2.12.0";
+/// The version of Toxiproxy that clients are told, because some of them choose by it what they
+/// send.
+pub const VERSION: &str = "2.12.0";
 
 const JSON: &str = "application/json";
 pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
