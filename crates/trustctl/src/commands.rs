@@ -5,6 +5,8 @@ use trust_cli::command::{Entry, Program};
 use crate::config_show;
 use crate::hold;
 use crate::log_demo;
+#[cfg(feature = "proxy")]
+use crate::toxiproxy_cli;
 
 /// Every command, in the order of `--help`.
 const COMMANDS: &[Entry] = &[
@@ -24,6 +26,8 @@ const COMMANDS: &[Entry] = &[
     trust_check::matrix::command::ENTRY,
     #[cfg(feature = "proxy")]
     trust_proxy::command::ENTRY,
+    #[cfg(feature = "proxy")]
+    toxiproxy_cli::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,
     hold::ENTRY,
@@ -39,6 +43,8 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("echo-client", "echo-client"),
     #[cfg(feature = "load")]
     ("echo-load-test", "load"),
+    #[cfg(feature = "proxy")]
+    (toxiproxy_cli::NAME, toxiproxy_cli::NAME),
 ];
 
 /// The program that has all of them.

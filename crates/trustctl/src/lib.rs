@@ -1,7 +1,8 @@
 //! The program: a list of commands, and the executables that have it.
 //!
 //! The executables are thin fronts of this library: `trustctl` and two that stand for one of its
-//! commands each. A product can be left out by its cargo feature: `echo`, `load`, `check`.
+//! commands each, as a link to `trustctl` does whose name is that of Toxiproxy's CLI. A product can
+//! be left out by its cargo feature: `echo`, `load`, `check`, `proxy`.
 
 #[cfg(test)]
 #[cfg(all(feature = "echo", feature = "load", feature = "check"))]
@@ -16,6 +17,8 @@ mod log_demo;
 #[cfg(test)]
 #[cfg(all(feature = "echo", feature = "load", feature = "check"))]
 mod packaging;
+#[cfg(feature = "proxy")]
+mod toxiproxy_cli;
 
 use std::env;
 use std::path::Path;

@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust-check", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-toxiproxy", &["trust-net", "trust-wire"]),
     ("trust-proxy", &["trust-cli", "trust-net", "trust-toxiproxy", "trust-wire"]),
-    ("trustctl", &["trust-cli", "trust-echo", "trust-load", "trust-check", "trust-proxy"]),
+    (
+        "trustctl",
+        &["trust-cli", "trust-echo", "trust-load", "trust-check", "trust-proxy", "trust-toxiproxy"],
+    ),
     // Not part of the product: the simulator, what fuzzers call, the benchmark, and what the suites
     // share.
     ("trust-sim", &["trust-wire"]),
