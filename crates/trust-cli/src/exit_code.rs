@@ -8,6 +8,8 @@ pub enum ExitCode {
     Success = 0,
     /// It ran, and the answer is no.
     Negative = 1,
+    /// The flags of a command that takes the place of a program in Go are wrong.
+    WrongFlags = 2,
     /// The command line or a variable is wrong.
     Usage = 64,
     /// The input data is wrong.
@@ -42,9 +44,10 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub const ALL: [ExitCode; 17] = [
+    pub const ALL: [ExitCode; 18] = [
         ExitCode::Success,
         ExitCode::Negative,
+        ExitCode::WrongFlags,
         ExitCode::Usage,
         ExitCode::DataError,
         ExitCode::NoHost,
@@ -75,6 +78,7 @@ impl ExitCode {
                 "it ran, and the answer is no: failed echoes or cases, missing shards, \
                  a drain cut short"
             }
+            ExitCode::WrongFlags => "toxiproxy-server: a bad flag",
             ExitCode::Usage => "usage: a bad flag, argument, variable or command",
             ExitCode::DataError => "bad input data",
             ExitCode::NoHost => "host name unknown",

@@ -19,6 +19,8 @@ mod log_demo;
 mod packaging;
 #[cfg(feature = "proxy")]
 mod toxiproxy_cli;
+#[cfg(feature = "proxy")]
+pub mod toxiproxy_server;
 
 use std::env;
 use std::path::Path;
