@@ -38,11 +38,26 @@ pub(crate) struct ProxyPlane {
     frames: Option<FrameFormats>,
 }
 
-/// A pair of the command line, which the API has as a proxy.
+/// A pair of the command line, which the API has as a proxy unless it listens on a unix socket.
 pub(crate) struct FirstProxy {
     pub(crate) name: String,
     pub(crate) addresses: Vec<Address>,
     pub(crate) upstream: String,
+}
+
+impl FirstProxy {
+    pub(crate) fn of(pair: &ListeningPair) -> FirstProxy {
+        FirstProxy {
+            name: pair.proxy.clone(),
+            addresses: pair.sockets.iter().map(ListeningSocket::address).cloned().collect(),
+            upstream: pair.upstream.text.clone(),
+        }
+    }
+
+    /// Whether it can listen again where it does.
+    fn is_of_ip(&self) -> bool {
+        self.addresses.iter().all(|address| address.ip().is_some())
+    }
 }
 
 impl ProxyPlane {
@@ -204,7 +219,9 @@ pub(crate) fn start(
     log: &EventLog,
 ) -> Result<ApiServer, Failure> {
     let mut registry = ProxyRegistry::new(ProxyPlane::new(&start, event_loop, log));
-    for FirstProxy { name, addresses, upstream } in start.first {
+    for FirstProxy { name, addresses, upstream } in
+        start.first.into_iter().filter(FirstProxy::is_of_ip)
+    {
         let listen = addresses.first().map(zone::shown_address).unwrap_or_default();
         registry.adopt(ToxicProxy { name, listen, upstream, enabled: true, toxics: vec![] });
     }

@@ -1,8 +1,10 @@
 //! `trustctl proxy LISTEN UPSTREAM`: relays between clients and a server.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use trust_cli::approach::Approach;
@@ -21,11 +23,16 @@ use trust_cli::resolve::literal_addresses;
 use trust_cli::service::exit_code;
 use trust_cli::signals::{SignalPipe, Stopped};
 use trust_cli::target::Family;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
+use trust_cli::zone;
 use trust_net::Address;
 use trust_net::errno::Operation;
-use trust_net::listening::{ListeningSocket, listen};
+use trust_net::listening::listen;
 use trust_net::socket::AcceptedOptions;
+use trust_toxiproxy::metrics::MetricsChoice;
 use trust_toxiproxy::server::ApiSettings;
+use trust_toxiproxy::server_flags::ServerFlags;
 use trust_wire::relay::FrameFormat;
 
 use crate::api::{self, ApiStart, FirstProxy};
@@ -34,7 +41,9 @@ use crate::engine::{
 };
 use crate::events::ProxyEvents;
 use crate::frames::FrameFormats;
-use crate::options::{ADJUST, DIALECT, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS};
+use crate::options::{
+    ADJUST, ConnectFailure, DIALECT, EXCLUSIONS, FRAMING, NAME, OFFSET, ProxyOptions, SETTINGS,
+};
 use crate::pairs::ProxyPair;
 use crate::rules::{self, Rule, Rules};
 use crate::trace::{self, Trace};
@@ -131,30 +140,121 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return context.end(stopped);
     }
     let (framing, frames) = frames(context.layers, &options)?.unzip();
-    let mut rules = match &options.replay {
+    let rules = match &options.replay {
         Some(path) => replayed(context.matches, path, framing.as_deref())?,
         None => all_rules(context.matches, &options)?,
     };
     check_against(&rules, &pairs, frames.as_ref())?;
-    if options.close_on_eof {
+    let exit = serve(
+        context,
+        ProxySetup {
+            pairs,
+            rules,
+            close_on_eof: options.close_on_eof,
+            trace: options.trace.as_deref().map(Trace::create).transpose()?,
+            framing,
+            config: RelayConfig {
+                connect_timeout: options.connect_timeout,
+                connect_failure: options.connect_failure,
+                linger_timeout: options.linger_timeout,
+                drain_timeout: options.drain_timeout,
+                max_clients: allowed_clients(options.max_clients, context.log),
+                hold: usize::try_from(options.hold).unwrap_or(usize::MAX),
+                frames,
+            },
+            api: options.api.map(|place| {
+                let allowed_hosts = options.api_allow_host.unwrap_or_default();
+                let metrics = MetricsChoice { traffic: true, process: true };
+                (place, ApiSettings { allowed_hosts, metrics, ..ApiSettings::default() })
+            }),
+        },
+    )?;
+    match exit.code {
+        ExitCode::Success if options.fail_if_unfired && exit.has_unfired => Ok(ExitCode::Negative),
+        code => Ok(code),
+    }
+}
+
+/// Serves Toxiproxy's API, as its own server does, until a signal ends it.
+///
+/// # Errors
+///
+/// 73 without a log, 68 for an unknown host name, and what the error table says about `bind(2)`.
+pub fn toxiproxy_server(context: &Context<'_>, flags: ServerFlags) -> Result<ExitCode, Failure> {
+    if let Some(problem) = context.home_problem {
+        return Err(Failure::new(ExitCode::CannotCreate, problem));
+    }
+    let ServerFlags { host, port, config, seed, close_on_eof, .. } = flags;
+    let place = match host.as_str() {
+        "" => ListenPlace::Everywhere(port),
+        "localhost" => ListenPlace::Loopback(port),
+        _ => ListenPlace::Named(host, port),
+    };
+    let list = config.and_then(|path| match fs::read(&path) {
+        Ok(list) => Some(list),
+        Err(error) => {
+            // As Toxiproxy does: the server is there all the same.
+            let message = format!("cannot read {}: {}", quoted(&path), reason(&error));
+            context.log.event(Level::Error, "api_note").field("message", &message).write();
+            None
+        }
+    });
+    let metrics = MetricsChoice { traffic: flags.proxy_metrics, process: flags.runtime_metrics };
+    let settings = ApiSettings { metrics, list, ..ApiSettings::default() };
+    let defaults = ProxyOptions::of(&Layers::default());
+    serve(
+        context,
+        ProxySetup {
+            pairs: vec![],
+            rules: Rules::new(vec![], seed.unwrap_or_else(random_seed)),
+            close_on_eof,
+            trace: None,
+            framing: None,
+            config: RelayConfig {
+                connect_timeout: defaults.connect_timeout,
+                // A client whose upstream is not there gets FIN, and its stop takes no time.
+                connect_failure: ConnectFailure::Close,
+                linger_timeout: defaults.linger_timeout,
+                drain_timeout: Duration::ZERO,
+                max_clients: allowed_clients(None, context.log),
+                hold: usize::try_from(defaults.hold).unwrap_or(usize::MAX),
+                frames: None,
+            },
+            api: Some((place, settings)),
+        },
+    )?;
+    Ok(ExitCode::Success)
+}
+
+/// What a proxy begins with.
+struct ProxySetup {
+    pairs: Vec<ProxyPair>,
+    rules: Rules,
+    close_on_eof: bool,
+    trace: Option<Trace>,
+    /// How frames are told apart, as a trace says it.
+    framing: Option<String>,
+    config: RelayConfig,
+    api: Option<(ListenPlace, ApiSettings)>,
+}
+
+/// How a proxy ended.
+struct ProxyExit {
+    code: ExitCode,
+    /// A rule has never happened.
+    has_unfired: bool,
+}
+
+/// Relays until a signal ends it.
+fn serve(context: &Context<'_>, setup: ProxySetup) -> Result<ProxyExit, Failure> {
+    let ProxySetup { pairs, mut rules, close_on_eof, mut trace, framing, config, api } = setup;
+    if close_on_eof {
         rules.add_last(Rule::parse("close @ eof").expect("a rule"));
     }
-    let mut trace = options.trace.as_deref().map(Trace::create).transpose()?;
-    let max_clients = allowed_clients(options.max_clients, context.log);
     let refuses = rules.iter().any(|rule| rule.action.is_of_listener());
     let listening = pairs.iter().map(|pair| open(pair, refuses)).collect::<Result<Vec<_>, _>>()?;
-    let api_frames = frames.clone();
-    let config = RelayConfig {
-        connect_timeout: options.connect_timeout,
-        connect_failure: options.connect_failure,
-        linger_timeout: options.linger_timeout,
-        drain_timeout: options.drain_timeout,
-        max_clients,
-        hold: usize::try_from(options.hold).unwrap_or(usize::MAX),
-        frames,
-    };
     let events = ProxyEvents { log: context.log.clone() };
-    let addresses: Vec<Vec<Address>> = listening.iter().map(addresses_of).collect();
+    let first: Vec<FirstProxy> = listening.iter().map(FirstProxy::of).collect();
     let signals = ServiceSignals {
         signals: context.signals,
         stats: SignalPipe::user1().map_err(|error| loop_failed(&error))?,
@@ -164,25 +264,19 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         // From before its descriptor was registered.
         have_come: true,
     };
-    for (own, pair) in addresses.iter().zip(&pairs) {
-        events.write_listening(own, &pair.upstream.to_string());
+    for FirstProxy { addresses, upstream, .. } in &first {
+        events.write_listening(addresses, upstream);
     }
-    let first = addresses.first().map_or(&[][..], Vec::as_slice);
-    events.write_start(first, pairs.len(), &rules, max_clients);
+    let addresses = first.first().map_or(&[][..], |proxy| &proxy.addresses);
+    events.write_start(addresses, pairs.len(), &rules, config.max_clients);
     if let Some(trace) = &mut trace {
         trace.write_start(&rules, framing);
     }
-    let seed = rules.seed();
+    let (seed, frames) = (rules.seed(), config.frames.clone());
     let mut relay = RelayLoop::new(config, listening, rules, trace, &events, signals)
         .map_err(|error| loop_failed(&error))?;
-    let api = options.api.as_ref().map(|place| {
-        let first = pairs.iter().zip(addresses).map(|(pair, addresses)| FirstProxy {
-            name: pair.listen.to_string(),
-            addresses,
-            upstream: pair.upstream.to_string(),
-        });
-        let (first, settings) = (first.collect(), ApiSettings::default());
-        let start = ApiStart { place, first, frames: api_frames, settings, seed };
+    let api = api.map(|(place, settings)| {
+        let start = ApiStart { place: &place, first, frames, settings, seed };
         api::start(start, relay.handle(), context.log)
     });
     let api = api.transpose()?;
@@ -198,12 +292,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
     }
     traced?;
-    match exit_code(signal, totals.cut > 0) {
-        ExitCode::Success if options.fail_if_unfired && rules.unfired().next().is_some() => {
-            Ok(ExitCode::Negative)
-        }
-        exit => Ok(exit),
-    }
+    let code = exit_code(signal, totals.cut > 0);
+    Ok(ProxyExit { code, has_unfired: rules.unfired().next().is_some() })
 }
 
 /// The rules of the command line, and then those of the file.
@@ -292,10 +382,6 @@ fn check_against(
     }
 }
 
-fn addresses_of(pair: &ListeningPair) -> Vec<Address> {
-    pair.sockets.iter().map(ListeningSocket::address).cloned().collect()
-}
-
 /// Begins to listen for a pair. A socket that `refuses` at times must be bound to its port on
 /// purpose: one that the kernel chose is given up when it refuses.
 fn open(pair: &ProxyPair, refuses: bool) -> Result<ListeningPair, Failure> {
@@ -314,7 +400,13 @@ fn open(pair: &ProxyPair, refuses: bool) -> Result<ListeningPair, Failure> {
     }
     let (text, target) = (pair.upstream.to_string(), Ok(pair.upstream.clone()));
     let upstream = PairUpstream { text, target, known };
-    Ok(ListeningPair { sockets, proxy: pair.listen.to_string(), upstream })
+    let address = sockets.first().map(|socket| zone::shown_address(socket.address()));
+    let proxy = match pair.listen.to_string() {
+        // Only the address differs from that of another one.
+        free if free.ends_with(":0") => address.unwrap_or(free),
+        named => named,
+    };
+    Ok(ListeningPair { sockets, proxy, upstream })
 }
 
 fn check_upstreams(

@@ -107,6 +107,13 @@ options! {
         /// As in check --dialect, also http2 (its frames) and tls (its records).
         DIALECT dialect: FrameFormats, frames::DIALECT;
 
+        rare "API"
+        /// Names by which browsers may reach the page of the API
+        ///
+        /// Separated by commas. An IP address and localhost may be used in any case; other names
+        /// could be those of a page that wants to reach this host.
+        API_ALLOW_HOST api_allow_host: Vec<String>, NAMES;
+
         rare "Endings"
         /// End both sides of a connection when one has sent FIN
         ///
@@ -144,6 +151,13 @@ pub(crate) const UPSTREAM_WORD: ValueKind<Target> = ValueKind::of_parts(
     "HOST:PORT, [IPV6]:PORT, :PORT or PORT on this host, unix:PATH or unix:@NAME",
     Target::of_word,
 );
+
+/// Names of hosts.
+const NAMES: ValueKind<Vec<String>> =
+    ValueKind::of_text("NAME", "names of hosts, separated by commas", |text| {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        names.iter().all(|name| !name.is_empty()).then_some(names)
+    });
 
 /// What a client gets whose upstream cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

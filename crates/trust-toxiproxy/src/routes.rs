@@ -143,6 +143,15 @@ impl<D: DataPlane> ToxiproxyApi<D> {
         &mut self.registry
     }
 
+    /// Makes the proxies of a list; lines for the log.
+    pub(crate) fn populate(&mut self, list: &[u8]) -> Vec<String> {
+        let populated = self.registry.populate(list);
+        let toxics = populated.proxies.iter().flatten().flat_map(|it| &it.toxics);
+        let mut notes: Vec<String> = toxics.filter_map(Toxic::note).collect();
+        notes.extend(populated.error.map(|error| error.error));
+        notes
+    }
+
     /// What is answered to a request, once it has its effect.
     pub fn answer(&mut self, request: &ApiRequest<'_>) -> ApiAnswer {
         if request.origin.is_some() {

@@ -67,6 +67,9 @@ pub struct ApiSettings {
     pub allowed_hosts: Vec<String>,
     /// What `/metrics` has.
     pub metrics: MetricsChoice,
+    /// The proxies that there are before the first request is answered: a list as the body of
+    /// `/populate`. What is wrong with it is noted.
+    pub list: Option<Vec<u8>>,
 }
 
 /// How long clients may take.
@@ -157,6 +160,10 @@ impl ApiServer {
         api.registry().data_plane().follow(Box::new(move |line| hub.note(line)));
         let (running, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("toxiproxy-api".to_owned()).spawn(move || {
+            let (mut api, mut note) = (api, note);
+            if let Some(list) = &settings.list {
+                api.populate(list).into_iter().for_each(&mut note);
+            }
             let (api, note) = (RefCell::new(api), RefCell::new(Box::new(note) as Box<_>));
             let state = Rc::new(ApiState { api, settings, events, note });
             LocalSet::new().block_on(&runtime, serve(listeners, state, ended));

@@ -6,7 +6,7 @@ use crate::config_show;
 use crate::hold;
 use crate::log_demo;
 #[cfg(feature = "proxy")]
-use crate::toxiproxy_cli;
+use crate::{toxiproxy_cli, toxiproxy_server};
 
 /// Every command, in the order of `--help`.
 const COMMANDS: &[Entry] = &[
@@ -27,6 +27,10 @@ const COMMANDS: &[Entry] = &[
     #[cfg(feature = "proxy")]
     trust_proxy::command::ENTRY,
     #[cfg(feature = "proxy")]
+    toxiproxy_server::entry(|context| {
+        trust_proxy::command::toxiproxy_server(context, toxiproxy_server::flags(context)?)
+    }),
+    #[cfg(feature = "proxy")]
     toxiproxy_cli::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,
@@ -43,6 +47,8 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("echo-client", "echo-client"),
     #[cfg(feature = "load")]
     ("echo-load-test", "load"),
+    #[cfg(feature = "proxy")]
+    (toxiproxy_server::NAME, toxiproxy_server::NAME),
     #[cfg(feature = "proxy")]
     (toxiproxy_cli::NAME, toxiproxy_cli::NAME),
 ];
