@@ -16,6 +16,7 @@ pub mod document;
 pub mod event;
 pub mod files;
 pub mod followed;
+pub mod http;
 pub mod kernel;
 pub mod leftovers;
 pub mod model;

@@ -1,7 +1,7 @@
 //! A scripted TCP peer: a test controls every byte that it sends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -232,6 +232,22 @@ impl Peer {
 
     /// Closes with FIN, which requires that everything received has been read.
     pub fn leave(self) {}
+}
+
+/// A server on a free port that accepts when it is told to.
+pub fn upstream() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
+}
+
+/// The next client of a server.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> Peer {
+    let mut waiting = [PollFd::new(listener, PollFlags::IN)];
+    let timeout = Timespec::try_from(STEP_DEADLINE).expect("a deadline of seconds");
+    let ready = poll(&mut waiting, Some(&timeout)).expect("poll a socket");
+    assert!(ready > 0, "no client came within {STEP_DEADLINE:?}");
+    let (stream, _) = listener.accept().expect("accept a client");
+    Peer::over(stream)
 }
 
 /// A frame on the wire: the length in four big-endian bytes, then the payload.

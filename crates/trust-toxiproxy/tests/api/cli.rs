@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trust_testkit::STEP_DEADLINE;
 use trust_toxiproxy::cli::client::{CliAnswer, CliServer, ExchangeError, exchange};
 use trust_toxiproxy::cli::command::{CliLine, CliRequest};
 use trust_toxiproxy::cli::listed::{ListedProxies, ListedProxy};
 use trust_toxiproxy::server::{ApiServer, ApiTimeouts, loopback};
 
-use crate::client::DEADLINE;
 use crate::fake::{api, take};
 
 fn request(line: &str) -> CliRequest {
@@ -22,7 +22,7 @@ fn request(line: &str) -> CliRequest {
 }
 
 fn ask(address: SocketAddr, request: &CliRequest) -> Result<CliAnswer, ExchangeError> {
-    ask_within(address, request, DEADLINE, [])
+    ask_within(address, request, STEP_DEADLINE, [])
 }
 
 fn ask_within(
@@ -41,7 +41,7 @@ fn answering(answer: &'static [u8]) -> (SocketAddr, thread::JoinHandle<String>) 
     let address = listener.local_addr().expect("an address");
     let serving = thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
-        client.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
+        client.set_read_timeout(Some(STEP_DEADLINE)).expect("it is not zero");
         let mut head = vec![];
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -160,7 +160,7 @@ fn the_wait_for_an_answer_ends_when_a_pipe_says_so() {
     let (stop, mut stopping) = io::pipe().unwrap();
     let waiting = thread::spawn(move || {
         let stops = [idle, stop].map(OwnedFd::from);
-        ask_within(address, &request("list"), DEADLINE, stops)
+        ask_within(address, &request("list"), STEP_DEADLINE, stops)
     });
     let _connection = listener.accept().unwrap();
     stopping.write_all(b"x").unwrap();

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::http::{Client, WireAnswer};
 use trust_toxiproxy::server::{ApiServer, ApiSettings, ApiTimeouts, loopback};
 use trust_toxiproxy::traffic::{
     BothWays, ConnectionReport, ProxyTraffic, RuleReport, StreamReport, StreamTotals,
 };
 
-use crate::client::{Client, DEADLINE, WireAnswer};
 use crate::fake::{Calls, FakeTraffic, api_of, take};
 
 /// A server with a fake data plane, and a client of it.
@@ -498,7 +499,7 @@ fn a_wait_for_a_toxic_that_is_removed_ends() {
     // Once it waits, it has asked for the rules.
     let asked = Instant::now();
     while !wait.is_finished() {
-        assert!(asked.elapsed() < DEADLINE, "the wait does not end");
+        assert!(asked.elapsed() < STEP_DEADLINE, "the wait does not end");
         scene.client.ask("DELETE /proxies/a/toxics/t", "");
         scene.traffic.fire(0);
         thread::yield_now();

@@ -2,7 +2,6 @@
 //! its server survives, and what the client of `toxiproxy-cli` makes of its answers.
 
 mod cli;
-mod client;
 mod control;
 mod fake;
 mod metrics;

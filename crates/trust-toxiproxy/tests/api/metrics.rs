@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use trust_testkit::http::{Client, WireAnswer};
 use trust_toxiproxy::metrics::MetricsChoice;
 use trust_toxiproxy::server::{ApiServer, ApiSettings, loopback};
 use trust_toxiproxy::traffic::{BothWays, ProxyTraffic, StreamTotals};
 
-use crate::client::{Client, WireAnswer};
 use crate::control::rule;
 use crate::fake::{Calls, FakeTraffic, api_of};
 

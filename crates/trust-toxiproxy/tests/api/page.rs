@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use trust_testkit::http::Client;
 use trust_toxiproxy::server::{ApiServer, ApiSettings, loopback};
 use trust_toxiproxy::traffic::{ProxyTraffic, StreamTotals};
 
-use crate::client::Client;
 use crate::control::{connection, rule};
 use crate::fake::{Calls, FakeTraffic, api_of};
 

@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use trust_testkit::http::Client;
 use trust_toxiproxy::server::{ApiServer, ApiTimeouts, loopback};
 
-use crate::client::Client;
 use crate::fake::api;
 
 const NONE: &[String] = &[];

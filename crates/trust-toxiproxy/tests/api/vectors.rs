@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use trust_testkit::http::Client;
 use trust_toxiproxy::routes::{ApiAnswer, ApiRequest};
 use trust_toxiproxy::server::{ApiServer, ApiTimeouts, loopback};
 
-use crate::client::Client;
 use crate::fake::{Calls, api, take};
 
 /// A file of them.

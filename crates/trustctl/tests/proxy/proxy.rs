@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::peer::Peer;
+pub(crate) use trust_testkit::peer::{accept, upstream};
 use trust_testkit::program::{Finished, Home, Running};
 
 /// A proxy that listens on a free port, killed and reaped when dropped.
@@ -135,30 +135,6 @@ impl Through {
         let proxy = Proxy::start(address, flags);
         let client = proxy.client();
         Through { proxy, client, server: accept(&listener) }
-    }
-}
-
-/// A server that listens and accepts when it is told to.
-pub(crate) fn upstream() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
-}
-
-/// The next client of a server.
-#[track_caller]
-pub(crate) fn accept(listener: &TcpListener) -> Peer {
-    let deadline = Instant::now() + STEP_DEADLINE;
-    listener.set_nonblocking(true).expect("set O_NONBLOCK");
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).expect("clear O_NONBLOCK");
-                return Peer::over(stream);
-            }
-            Err(error) => {
-                assert!(Instant::now() < deadline, "no client came: {error}");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
     }
 }
 

@@ -3,48 +3,46 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-/// After that a server hangs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+use super::STEP_DEADLINE;
 
 /// An answer, with the names of headers in lower case.
 #[derive(Debug)]
-pub(crate) struct WireAnswer {
-    pub(crate) status: u16,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+pub struct WireAnswer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub struct Client {
+    pub stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Client {
+    pub fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
-        stream.set_write_timeout(Some(DEADLINE)).expect("it is not zero");
+        stream.set_read_timeout(Some(STEP_DEADLINE)).expect("it is not zero");
+        stream.set_write_timeout(Some(STEP_DEADLINE)).expect("it is not zero");
         let reader = BufReader::new(stream.try_clone().expect("a descriptor is left"));
         Client { stream, reader }
     }
 
     /// Sends a request with these lines as headers.
-    pub(crate) fn send(&mut self, request: &str, headers: &[String], body: &str) {
+    pub fn send(&mut self, request: &str, headers: &[String], body: &str) {
         let length = format!("Content-Length: {}", body.len());
         self.send_head(request, &[headers, &[length]].concat());
         self.stream.write_all(body.as_bytes()).expect("it is read");
     }
 
     /// Sends a request, and receives its answer.
-    pub(crate) fn ask(&mut self, request: &str, body: &str) -> WireAnswer {
+    pub fn ask(&mut self, request: &str, body: &str) -> WireAnswer {
         self.send(request, &[], body);
         self.receive(false)
     }
 
     /// Sends the head of a request, of whose body these lines say how long it is.
-    pub(crate) fn send_head(&mut self, request: &str, headers: &[String]) {
+    pub fn send_head(&mut self, request: &str, headers: &[String]) {
         let lines = headers.iter().map(|header| format!("{header}\r\n"));
         let lines: String = lines.collect();
         let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
@@ -52,7 +50,7 @@ impl Client {
     }
 
     /// The next answer; one to `HEAD` has no body.
-    pub(crate) fn receive(&mut self, is_head: bool) -> WireAnswer {
+    pub fn receive(&mut self, is_head: bool) -> WireAnswer {
         let mut answer = self.receive_head();
         let length = answer.headers.get("content-length");
         let length = length.map_or(0, |length| length.parse().expect("a number"));
@@ -63,7 +61,7 @@ impl Client {
     }
 
     /// The next piece of a body that goes on.
-    pub(crate) fn receive_piece(&mut self) -> String {
+    pub fn receive_piece(&mut self) -> String {
         let length = usize::from_str_radix(&self.line(), 16).expect("a length");
         let mut piece = vec![0; length];
         self.reader.read_exact(&mut piece).expect("a whole piece");
@@ -72,7 +70,7 @@ impl Client {
     }
 
     /// The head of the next answer.
-    pub(crate) fn receive_head(&mut self) -> WireAnswer {
+    pub fn receive_head(&mut self) -> WireAnswer {
         let status = self.line();
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = BTreeMap::new();
@@ -85,7 +83,7 @@ impl Client {
     }
 
     /// Waits for the end of the connection.
-    pub(crate) fn expect_end(&mut self) {
+    pub fn expect_end(&mut self) {
         let mut rest = vec![];
         // A reset is an end too.
         let outcome = self.reader.read_to_end(&mut rest);
