@@ -33,8 +33,7 @@ pub fn run(data: &[u8]) {
             Err(error) => {
                 let failure = error.failure(ExitCode::Usage, "--fault", line);
                 check_line(&failure.message);
-                let hint = failure.hint.expect("it is shown");
-                hint.lines().for_each(check_line);
+                failure.hint.iter().flat_map(|hint| hint.lines()).for_each(check_line);
             }
         }
     }

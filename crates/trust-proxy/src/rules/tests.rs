@@ -163,7 +163,8 @@ proptest! {
     fn any_text_is_read_or_refused_at_a_place_in_it(text in ".{0,40}") {
         if let Err(error) = Rule::parse(&text) {
             let failure = error.failure(ExitCode::Usage, "--fault", &text);
-            let hint = failure.hint.expect("it is shown");
+            prop_assert_eq!(failure.hint.is_none(), text.trim().is_empty());
+            let hint = failure.hint.unwrap_or_else(|| "\n".to_owned());
             let (_, caret) = hint.rsplit_once('\n').expect("a caret below it");
             prop_assert!(caret.len() <= "hint: ".len() + text.chars().count() + 1);
         }
@@ -325,7 +326,6 @@ fn what_is_wrong_is_shown_with_a_caret() {
         ("black-hole until byte 9 until byte 10", 24, "up, down or the end of the rule"),
         ("accept-rst @ connect 2 times", 21, "the end of the rule"),
         ("refuse until time 3s", 7, "for TIME or the end of the rule"),
-        ("", 0, "an action"),
     ] {
         let error = Rule::parse(text).expect_err(text);
         let failure = error.failure(ExitCode::Usage, "--fault", text);
@@ -336,6 +336,16 @@ fn what_is_wrong_is_shown_with_a_caret() {
     }
     let long = format!("rst @ match \"{}\"", "x".repeat(MATCH_MAX + 1));
     assert!(Rule::parse(&long).is_err());
+}
+
+#[test]
+fn there_is_no_caret_below_a_blank_rule() {
+    for text in ["", " ", "\t"] {
+        let error = Rule::parse(text).expect_err("no rule");
+        let failure = error.failure(ExitCode::Usage, "--fault", text);
+        assert!(failure.message.contains("expected an action: rst "), "{}", failure.message);
+        assert_eq!(failure.hint, None);
+    }
 }
 
 #[test]

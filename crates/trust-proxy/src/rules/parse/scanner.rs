@@ -18,13 +18,18 @@ pub struct RuleError {
 }
 
 impl RuleError {
-    /// The failure of a run that was given this rule: what is wrong, and a caret where.
+    /// The failure of a run that was given this rule: what is wrong, and a caret where, unless the
+    /// rule is blank.
     pub fn failure(&self, exit: ExitCode, place: &str, text: &str) -> Failure {
         let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
         let message = format!("{place}: invalid fault rule: expected {}", self.expected);
+        let failure = Failure::new(exit, message);
+        if text.trim().is_empty() {
+            return failure;
+        }
         // As far to the right as the rule is after the word in front of it.
         let caret = format!("{}^", " ".repeat("hint: ".len() + self.at));
-        Failure::new(exit, message).with_hint(format!("{shown}\n{caret}"))
+        failure.with_hint(format!("{shown}\n{caret}"))
     }
 }
 
