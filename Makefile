@@ -11,12 +11,12 @@ LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have
 # targets of their own.
-SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings structure
+SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings structure toxiproxy
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
-	pages promtool picture man dist packages packages-full hdr-log docs interleavings sim planted \
-	adversary fuzz fuzz-check bench accuracy instructions proxy-load \
-	kubernetes prose check publish-check stress full
+	pages promtool picture man dist packages packages-full hdr-log docs interleavings \
+	sim planted adversary fuzz fuzz-check bench accuracy instructions proxy-load kubernetes prose \
+	check publish-check stress full
 
 help:
 	@echo 'make test              every test of the crates, then the harness'
@@ -64,7 +64,8 @@ help:
 # The harness goes last, so that its summary is what one sees.
 test:
 	$(CARGO) test --workspace --exclude trustctl
-	$(CARGO) test --package trustctl --lib --bins $(addprefix --test ,$(SUITES_FOR_ALL))
+	$(CARGO) test --package trustctl --lib --bins --test toxiproxy_cli \
+		$(addprefix --test ,$(SUITES_FOR_ALL))
 	$(HARNESS)
 	@echo 'Not run here: make test-hostile, make adversary, make conformance, make interleavings'
 
