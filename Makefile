@@ -14,7 +14,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 SUITES_FOR_ALL = check exchange load load_merge process proxy surroundings structure toxiproxy
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy boxes \
-	pages promtool picture man dist packages packages-full hdr-log docs interleavings \
+	pages promtool picture man dist packages packages-full hdr-log toxiproxy docs interleavings \
 	sim planted adversary fuzz fuzz-check bench accuracy instructions proxy-load kubernetes prose \
 	check publish-check stress full
 
@@ -39,6 +39,8 @@ help:
 	@echo 'make packages          what is in them; ci/setup installs what this needs'
 	@echo 'make packages-full     the same, and the package on Debian 11 and 12; needs root'
 	@echo 'make hdr-log           our HDR logs in another reader; LOGS=FILES; needs python3-venv'
+	@echo 'make toxiproxy         clients of Toxiproxy against trustctl toxiproxy-server;'
+	@echo '                       CLIENTS=WORDS; installs them first'
 	@echo 'make docs              tables and schemas in docs/ against the code; UPDATE=1 writes them'
 	@echo 'make interleavings     code shared by threads, in every order of the threads'
 	@echo 'make sim               connection lifetimes in simulated time; SEEDS=20000, and those of'
@@ -161,6 +163,11 @@ packages-full: dist
 # Installs the reader from PyPI, once.
 hdr-log:
 	ci/hdr-log $(LOGS)
+
+# Installs clients that are not ours from their registries, once. CLIENTS='python node' runs only
+# these.
+toxiproxy:
+	ci/toxiproxy $(CLIENTS)
 
 DOCS = $(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl
 

@@ -1,0 +1,1 @@
+//! Nothing: cargo tests what the manifest depends on.
