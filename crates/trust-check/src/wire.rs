@@ -60,8 +60,8 @@ pub struct Wire<'s> {
     patience: Duration,
     /// Whether the preface is all that was sent.
     has_sent_preface_alone: bool,
-    /// Whether a byte came.
-    has_received: bool,
+    /// When bytes last came, if any did.
+    received: Option<Instant>,
     /// Whether what is sent is not to be shown.
     is_hidden: bool,
     /// What was done, to be done again if it goes wrong.
@@ -147,6 +147,11 @@ impl Wire<'_> {
         self.since.elapsed()
     }
 
+    /// How long nothing has come; if nothing ever has, since it was begun.
+    pub fn silence(&self) -> Duration {
+        self.received.unwrap_or(self.since).elapsed()
+    }
+
     /// How long an answer is waited for.
     pub fn patience(&self) -> Duration {
         self.patience
@@ -180,7 +185,7 @@ impl Wire<'_> {
         }
         match self.stream.receive(buffer) {
             Incoming::Bytes(count) => {
-                self.has_received = true;
+                self.received = Some(Instant::now());
                 self.record(What::Received(Excerpt::of(&buffer[..count])));
                 let Some(without) = &mut self.without_unasked else { return Some(count) };
                 for message in without.take(&buffer[..count], &mut self.kept) {

@@ -318,12 +318,10 @@ fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
         )));
     }
     wire.exchange(&messages, sent, Duration::ZERO).map_err(|verdict| {
-        // Its send began before we stopped, so its time for that ends within ours. A server that
-        // lost what it owes is idle from here on, and waits for all of its timeout.
-        let (ended, grace) = (began.elapsed(), patience / 2);
-        let may_be_its_timeout = |timeout: Duration| {
-            is_late(timeout, ended) && ended.saturating_sub(unread) + grace < timeout
-        };
+        // A server that has lost what it owes is silent for all of its timeout before it closes.
+        let (ended, silence) = (began.elapsed(), wire.silence());
+        let may_be_its_timeout =
+            |timeout: Duration| is_late(timeout, ended) && silence < timeout / 2;
         match trial.setup.timeout.is_some_and(may_be_its_timeout) && has_only_ended(&verdict) {
             true => Verdict::inconclusive(format!(
                 "this machine is too busy: not all was read when the server closed the \

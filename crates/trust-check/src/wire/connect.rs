@@ -138,7 +138,7 @@ impl<'s> Wire<'s> {
             end: None,
             patience: setup.patience,
             has_sent_preface_alone: header.is_some(),
-            has_received: false,
+            received: None,
             is_hidden: setup.exchanges.as_ref().is_some_and(Learned::has_secret),
             delivery: Delivery::default(),
             is_last: false,

@@ -139,7 +139,7 @@ impl Wire<'_> {
     /// The evidence that something did not come: a time, or bytes that are lost because the
     /// connection has ended. One that ended before it brought a byte was refused.
     pub fn evidence(&self) -> Evidence {
-        match (self.is_over(), self.has_received) {
+        match (self.is_over(), self.received.is_some()) {
             (false, _) => Evidence::Time,
             (true, true) => Evidence::Bytes,
             (true, false) => self.refusal(),

@@ -89,9 +89,11 @@ fn a_slow_server_is_not_waited_for_without_end() {
 }
 
 fn a_timeout_that_may_have_met_a_slow_check_is_no_failure() {
-    for (kind, verdict) in
-        [("gives-up-late", VerdictName::Inconclusive), ("gives-up-soon", VerdictName::Fail)]
-    {
+    for (kind, verdict) in [
+        ("gives-up-late", VerdictName::Inconclusive),
+        ("gives-up-soon", VerdictName::Fail),
+        ("loses", VerdictName::Fail),
+    ] {
         let report = report(kind, &["--case=pipelining/9", "--timeout=2"]);
         let case = case(&report, "pipelining/9");
         assert_eq!(case.verdict, verdict, "{kind}: {:?}, {:?}", case.got, case.said);

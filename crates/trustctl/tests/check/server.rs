@@ -122,12 +122,15 @@ enum Kind {
     Urgent,
     /// It reads and answers nothing.
     Silent,
-    /// It ends a client that it had to wait for to read, even if that reads again, but only after
-    /// [`TIMEOUT`] or a little less: so a right server looks to a client that is too slow to make
-    /// room in time.
+    /// It ends a client that it had to wait for to read, when [`TIMEOUT`] is nearly over, and sends
+    /// slowly until then: so a right server looks to a client that is too slow to make room in
+    /// time.
     GivesUpLate,
     /// It ends a client that it had to wait for to read, as soon as that reads again.
     GivesUpSoon,
+    /// It loses what it owes to a client that it had to wait for to read, and ends it after
+    /// [`TIMEOUT`].
+    Loses,
 }
 
 /// Service time at which two answers take as long as a delayed acknowledgement.
@@ -238,6 +241,7 @@ impl Kind {
             "silent" => Kind::Silent,
             "gives-up-late" => Kind::GivesUpLate,
             "gives-up-soon" => Kind::GivesUpSoon,
+            "loses" => Kind::Loses,
             _ => return None,
         })
     }
@@ -278,7 +282,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
     }
-    if matches!(kind, Kind::GivesUpLate | Kind::GivesUpSoon) {
+    if matches!(kind, Kind::GivesUpLate | Kind::GivesUpSoon | Kind::Loses) {
         stream.set_write_timeout(Some(TIMEOUT / 20))?;
     }
     if kind == Kind::Raw {
@@ -338,18 +342,46 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         }
         match kind {
             Kind::Urgent => send_urgently(&stream, &header)?,
-            Kind::GivesUpLate | Kind::GivesUpSoon => match stream.write_all(&header) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    stream.set_write_timeout(None)?;
-                    if kind == Kind::GivesUpSoon {
-                        return stream.write_all(&[0]);
-                    }
-                    thread::sleep(TIMEOUT.mul_f64(0.8));
-                    return Ok(());
+            Kind::GivesUpLate | Kind::GivesUpSoon | Kind::Loses => {
+                let unsent = send_in_time(&mut stream, &header)?;
+                if !unsent.is_empty() {
+                    return give_up(&mut stream, kind, unsent);
                 }
-                written => written?,
-            },
+            }
             _ => stream.write_all(&header)?,
+        }
+    }
+}
+
+/// Sends what the client has room for in time; the rest.
+fn send_in_time<'a>(stream: &mut TcpStream, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            sent => bytes = &bytes[sent?..],
+        }
+    }
+    Ok(bytes)
+}
+
+/// Ends a client that was waited for, in the way of that kind.
+fn give_up(stream: &mut TcpStream, kind: Kind, unsent: &[u8]) -> io::Result<()> {
+    stream.set_write_timeout(None)?;
+    match kind {
+        Kind::GivesUpSoon => stream.write_all(&unsent[..1]),
+        Kind::Loses => {
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            let mut buffer = vec![0; 1 << 16];
+            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            Ok(())
+        }
+        _ => {
+            let count = unsent.len().min(32);
+            let pause = TIMEOUT.mul_f64(0.8) / count as u32;
+            unsent[..count].chunks(1).try_for_each(|byte| {
+                thread::sleep(pause);
+                stream.write_all(byte)
+            })
         }
     }
 }
