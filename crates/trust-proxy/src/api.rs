@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use trust_cli::event_log::EventLog;
-use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::exit_code::Failure;
 use trust_cli::level::Level;
 use trust_cli::listen_place::ListenPlace;
 use trust_cli::zone;
@@ -81,8 +81,7 @@ impl ProxyPlane {
         let lines = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
         let rules = lines.map(|(line, number)| {
             let place = format!("line {number}");
-            let rule = Rule::parse(line)
-                .map_err(|error| error.failure(ExitCode::DataError, &place, line).message)?;
+            let rule = Rule::parse(line).map_err(|error| error.pointed_at(&place, line))?;
             if rule.action.is_of_listener() {
                 let instead = "expected another rule: a proxy that is disabled refuses clients";
                 return Err(format!("{place}: '{rule}' is for all proxies: {instead}"));

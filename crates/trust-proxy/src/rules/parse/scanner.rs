@@ -21,15 +21,29 @@ impl RuleError {
     /// The failure of a run that was given this rule: what is wrong, and a caret where, unless the
     /// rule is blank.
     pub fn failure(&self, exit: ExitCode, place: &str, text: &str) -> Failure {
-        let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
-        let message = format!("{place}: invalid fault rule: expected {}", self.expected);
-        let failure = Failure::new(exit, message);
-        if text.trim().is_empty() {
-            return failure;
-        }
+        let failure = Failure::new(exit, self.message(place));
         // As far to the right as the rule is after the word in front of it.
-        let caret = format!("{}^", " ".repeat("hint: ".len() + self.at));
-        failure.with_hint(format!("{shown}\n{caret}"))
+        match self.pointed(text, "hint: ".len()) {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+
+    /// The same as lines of text.
+    pub fn pointed_at(&self, place: &str, text: &str) -> String {
+        let pointed = self.pointed(text, 0);
+        [Some(self.message(place)), pointed].into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn message(&self, place: &str) -> String {
+        format!("{place}: invalid fault rule: expected {}", self.expected)
+    }
+
+    /// The text, and a caret below the place, so many columns to the right of that.
+    fn pointed(&self, text: &str, indent: usize) -> Option<String> {
+        let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
+        let caret = format!("{}^", " ".repeat(indent + self.at));
+        (!text.trim().is_empty()).then(|| format!("{shown}\n{caret}"))
     }
 }
 
