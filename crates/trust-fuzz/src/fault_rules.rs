@@ -10,6 +10,11 @@ use trust_wire::relay::{FiredFault, FrameFormat, Relay, RelaySide};
 
 use crate::oneline::check_line;
 
+/// Checks a line that shows a rule, which can be long.
+fn check_rule(text: &str) {
+    assert!(!text.trim().is_empty() && !text.chars().any(char::is_control), "{text:?}");
+}
+
 /// Input: a rule per line up to an empty line, then the bytes of a stream.
 ///
 /// # Panics
@@ -27,13 +32,13 @@ pub fn run(data: &[u8]) {
             Ok(rule) => {
                 let shown = rule.to_string();
                 assert_eq!(Rule::parse(&shown).as_ref(), Ok(&rule), "{shown}");
-                check_line(&shown);
+                check_rule(&shown);
                 rules.push(rule);
             }
             Err(error) => {
                 let failure = error.failure(ExitCode::Usage, "--fault", line);
                 check_line(&failure.message);
-                failure.hint.iter().flat_map(|hint| hint.lines()).for_each(check_line);
+                failure.hint.iter().flat_map(|hint| hint.lines()).for_each(check_rule);
             }
         }
     }
