@@ -383,7 +383,14 @@ impl Relay {
     ) {
         let hold = self.hold;
         let side = self.side_mut(to);
-        if side.sending != Sending::Open || side.faults.is_none() && faults.is_empty() {
+        if side.sending != Sending::Open {
+            // Nothing can happen to it any longer.
+            if let Some(flow) = &mut side.faults {
+                flow.disarm(disarmed);
+            }
+            return;
+        }
+        if side.faults.is_none() && faults.is_empty() {
             return;
         }
         let flow = side.faults.get_or_insert_with(|| {
@@ -425,7 +432,12 @@ impl Relay {
     /// Ends both sides with FIN, unless the end is decided. Nothing more is passed on, and what is
     /// held is dropped.
     pub fn finish(&mut self) {
-        RelaySide::BOTH.into_iter().for_each(|to| self.drop_held(to));
+        for to in RelaySide::BOTH {
+            if let Some(flow) = &mut self.side_mut(to).faults {
+                flow.disarm_all();
+            }
+            self.drop_held(to);
+        }
         self.imposed.get_or_insert(ImposedEnd::Close);
     }
 

@@ -188,14 +188,12 @@ impl RelayLoop<'_> {
     /// Ends a connection with FIN to both sides; it carries no data from here on.
     pub(super) fn finish(&mut self, key: usize) {
         match &mut self.clients.table[key].stage {
-            RelayStage::Dialling(_) => {
-                self.close(key, [RelayClose::Close; 2], RelayReason::Api);
-            }
-            RelayStage::Relaying(relayed) => {
+            RelayStage::Relaying(relayed) if relayed.upstream.is_some() => {
                 relayed.relay.finish();
                 relayed.is_ended = true;
                 self.clients.queue(key);
             }
+            _ => self.close(key, [RelayClose::Close; 2], RelayReason::Api),
         }
     }
 }

@@ -95,6 +95,15 @@ impl FaultFlow {
         flow
     }
 
+    /// Ends what these rules do.
+    pub(super) fn disarm(&mut self, rules: &[usize]) {
+        for rule in rules {
+            self.places.disarm(*rule);
+            self.lasting.lift(*rule);
+            self.timing.disarm(*rule);
+        }
+    }
+
     /// Ends what these rules do, and has these faults happen from here on, after so many bytes of
     /// the output were sent.
     pub(super) fn rearm(
@@ -104,11 +113,7 @@ impl FaultFlow {
         sent: u64,
         output: &mut Vec<u8>,
     ) {
-        for rule in disarmed {
-            self.places.disarm(*rule);
-            self.lasting.lift(*rule);
-            self.timing.disarm(*rule);
-        }
+        self.disarm(disarmed);
         let rules: Vec<usize> = faults.iter().map(|fault| fault.rule).collect();
         for fault in faults {
             self.bound_growth(&fault);
@@ -124,6 +129,12 @@ impl FaultFlow {
     /// The rules of which something may happen, or goes on.
     pub(super) fn rules(&self) -> BTreeSet<usize> {
         self.places.rules().chain(self.lasting.rules()).chain(self.timing.rules()).collect()
+    }
+
+    /// Ends what all rules do.
+    pub(super) fn disarm_all(&mut self) {
+        let rules: Vec<usize> = self.rules().into_iter().collect();
+        self.disarm(&rules);
     }
 
     /// Nothing is held any longer, after so many bytes of the output were sent.

@@ -4,6 +4,7 @@
 //! toxiproxy`.
 
 mod changes;
+mod control;
 mod crowd;
 mod endings;
 mod latency;

@@ -52,6 +52,11 @@ impl Toxiproxy {
         Toxiproxy { running, api, _home: home }
     }
 
+    /// Where the API listens.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
     /// The answer to a request, which must have this status.
     #[track_caller]
     pub(crate) fn answer(&self, request: &str, body: &Value, status: u16) -> WireAnswer {

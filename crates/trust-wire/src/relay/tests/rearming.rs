@@ -174,6 +174,38 @@ fn a_relay_that_is_finished_passes_nothing_on() {
 }
 
 #[test]
+fn no_rule_is_left_that_was_disarmed_whatever_has_ended() {
+    let time = FaultPlace::Time(milliseconds(5));
+    let faults = [
+        (1, HERE, delay(20)),
+        (2, time.clone(), FaultAction::Close),
+        (3, FaultPlace::Match((*b"x").into()), FaultAction::Stall(milliseconds(9))),
+        (4, FaultPlace::Idle(milliseconds(50)), FaultAction::BlackHole),
+    ];
+    let mut scene = Scene::new();
+    rearm(&mut scene, &[], &faults);
+    scene.receive(Client, [Ok(b"abc")]);
+    assert_eq!(scene.relay.rules(Upstream), [1, 2, 3, 4].into());
+    scene.relay.finish();
+    assert_eq!(scene.relay.rules(Upstream), [].into());
+    scene.wait(milliseconds(60));
+    assert_eq!(fired_rules(&mut scene), [1]);
+
+    // A side that got its FIN, and one that is gone.
+    let mut scene = Scene::new();
+    rearm(&mut scene, &[], &[(5, FaultPlace::Byte(100), FaultAction::Close)]);
+    scene.receive(Client, [Ok(b"abc"), Ok(b"")]);
+    assert_eq!(scene.relay.rules(Upstream), [5].into());
+    rearm(&mut scene, &[5], &[]);
+    assert_eq!(scene.relay.rules(Upstream), [].into());
+}
+
+/// The rules that have happened to what goes to the upstream.
+fn fired_rules(scene: &mut Scene) -> Vec<usize> {
+    scene.relay.take_fired(Upstream).iter().map(|fired| fired.rule).collect()
+}
+
+#[test]
 fn bytes_that_are_in_a_pipe_can_be_taken_out_to_be_held() {
     let mut relay = Relay::new(LINGER);
     relay.handle_spliced_in(Client, 5);
