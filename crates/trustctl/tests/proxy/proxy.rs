@@ -134,7 +134,10 @@ impl Through {
         let address = listener.local_addr().expect("an address");
         let proxy = Proxy::start(address, flags);
         let client = proxy.client();
-        Through { proxy, client, server: accept(&listener) }
+        let server = accept(&listener);
+        // Before that it does not know that the upstream is there.
+        proxy.event_about(client.address(), "proxy_connect");
+        Through { proxy, client, server }
     }
 }
 
