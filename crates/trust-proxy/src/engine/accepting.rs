@@ -150,7 +150,8 @@ impl Listeners {
         self.pairs.get_mut(&number).expect("a pair outlives its clients")
     }
 
-    /// Records that a client of a pair is over, after so many bytes from each side and to it.
+    /// Records that a client of a pair is over, with the bytes that came from each side and went to
+    /// it.
     pub(super) fn note_over(&mut self, number: usize, received: [u64; 2], sent: [u64; 2]) {
         let traffic = &mut self.pair_mut(number).traffic;
         traffic.open -= 1;

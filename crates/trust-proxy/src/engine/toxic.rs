@@ -57,7 +57,7 @@ impl AttachedToxic {
     }
 }
 
-/// The rules that do what a toxic does after so many bytes.
+/// The rules that do what a toxic does after the bytes that came `since` it began.
 fn parse(toxic: &Toxic, since: u64) -> Vec<Rule> {
     let rules = toxic.rules_after(since);
     rules.iter().map(|rule| Rule::parse(rule).expect("toxics make rules")).collect()

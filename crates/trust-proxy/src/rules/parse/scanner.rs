@@ -39,7 +39,7 @@ impl RuleError {
         format!("{place}: invalid fault rule: expected {}", self.expected)
     }
 
-    /// The text, and a caret below the place, so many columns to the right of that.
+    /// The text, and a caret below the place, `indent` columns to the right of that.
     fn pointed(&self, text: &str, indent: usize) -> Option<String> {
         let shown: String = text.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
         let caret = format!("{}^", " ".repeat(indent + self.at));
