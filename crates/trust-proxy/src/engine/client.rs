@@ -12,7 +12,7 @@ use trust_net::stream::ClientStream;
 use trust_wire::relay::{Relay, RelayClose, RelaySide, StreamEnd};
 use trust_wire::{ErrnoClass, Readiness, Timestamp};
 
-use crate::engine::dial::Dial;
+use crate::engine::dial::{Dial, DialStep};
 use crate::engine::pipes::Pipe;
 use crate::engine::toxic::HeldToxic;
 use crate::engine::{INTEREST, end_socket, got};
@@ -281,6 +281,13 @@ impl RelayedClient {
             if let Some(socket) = self.socket(side) {
                 end_socket(socket, got[side.index()]);
             }
+        }
+        // An upstream may have accepted what the proxy still waits for.
+        if let RelayStage::Dialling(dial) = &self.stage
+            && let DialStep::Racing(race) = &dial.step
+            && got[RelaySide::Client.index()] != Got::Fin
+        {
+            race.sockets().for_each(socket::reset_on_close);
         }
     }
 }

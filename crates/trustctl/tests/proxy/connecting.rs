@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
-use trust_testkit::event;
 use trust_testkit::net::with_addresses;
 use trust_testkit::peer::Peer;
+use trust_testkit::{event, kernel};
 
 use crate::proxy::{Proxy, accept, upstream};
 
@@ -161,6 +161,22 @@ fn a_client_that_leaves_before_its_upstream_is_there_is_not_waited_for() {
     proxy.ends(peer, "client_failed", ["rst", "none", "open", "none"]);
     let events = proxy.stop();
     assert_eq!(event::named(&events, "upstream_failed").len(), 0);
+}
+
+#[test]
+fn a_client_that_resets_before_the_proxy_knows_its_upstream_has_that_reset() {
+    let listener = upstream();
+    let proxy = Proxy::start(listener.local_addr().expect("an address"), &[]);
+    // So that it sees both at once: that the client is gone, and that the upstream has accepted.
+    proxy.signal(Signal::STOP);
+    kernel::wait_until("its stop", || kernel::all_threads_are(proxy.pid(), 'T'));
+    let client = proxy.client();
+    let peer = client.address();
+    client.reset();
+    proxy.signal(Signal::CONT);
+    accept(&listener).receives_reset();
+    proxy.ends(peer, "client_failed", ["rst", "none", "open", "none"]);
+    proxy.stop();
 }
 
 #[test]
