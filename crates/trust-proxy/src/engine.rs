@@ -269,6 +269,7 @@ impl<'a> RelayLoop<'a> {
                     client.is_queued = false;
                     self.give_turn(key);
                 }
+                self.do_tasks();
             }
             for key in self.clients.take_due(self.now) {
                 self.look_at(key);
@@ -347,10 +348,7 @@ impl<'a> RelayLoop<'a> {
         for event in events {
             match event.token() {
                 ALARM => self.waiting.alarm.note_went_off(),
-                INBOX => {
-                    self.take_resolved();
-                    self.inbox.has_tasks = true;
-                }
+                INBOX => self.take_resolved(),
                 SIGNALS => self.signals.have_come = true,
                 token if self.listeners.note_readiness(token) => {}
                 token => {
@@ -363,6 +361,7 @@ impl<'a> RelayLoop<'a> {
                     self.look_at(key);
                 }
             }
+            self.do_tasks();
         }
     }
 

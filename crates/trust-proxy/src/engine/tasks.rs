@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use mio::Waker;
@@ -9,7 +10,7 @@ use mio::Waker;
 use super::RelayLoop;
 use crate::resolver::Resolver;
 
-/// Something for the event loop to do between two rounds of events.
+/// Something for the event loop to do between two turns of connections.
 type Task = Box<dyn for<'a> FnOnce(&mut RelayLoop<'a>) + Send>;
 
 /// What comes from other threads.
@@ -19,13 +20,14 @@ pub(super) struct Inbox {
     sender: Sender<Task>,
     tasks: Receiver<Task>,
     /// There may be some.
-    pub(super) has_tasks: bool,
+    has_tasks: Arc<AtomicBool>,
 }
 
 /// A way to the event loop for other threads.
 #[derive(Clone)]
 pub(crate) struct LoopHandle {
     sender: Sender<Task>,
+    has_tasks: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
@@ -34,11 +36,15 @@ impl Inbox {
         let waker = Arc::new(waker);
         let (sender, tasks) = channel();
         let resolver = Resolver::new(Arc::clone(&waker));
-        Inbox { waker, resolver, sender, tasks, has_tasks: false }
+        Inbox { waker, resolver, sender, tasks, has_tasks: Arc::default() }
     }
 
     pub(super) fn handle(&self) -> LoopHandle {
-        LoopHandle { sender: self.sender.clone(), waker: Arc::clone(&self.waker) }
+        LoopHandle {
+            sender: self.sender.clone(),
+            has_tasks: Arc::clone(&self.has_tasks),
+            waker: Arc::clone(&self.waker),
+        }
     }
 }
 
@@ -59,6 +65,8 @@ impl LoopHandle {
         };
         let ended = || io::Error::other("the proxy has ended");
         self.sender.send(Box::new(task)).map_err(|_| ended())?;
+        // Only now, so that the loop finds the task when it sees this.
+        self.has_tasks.store(true, Ordering::Release);
         self.waker.wake()?;
         outcome.recv().map_err(|_| ended())
     }
@@ -71,11 +79,13 @@ impl RelayLoop<'_> {
         self.inbox.handle()
     }
 
-    /// Does what other threads want.
+    /// Does what other threads want. It is asked for after each turn of a connection: with many
+    /// that have much to move, a round of events takes a second.
     pub(super) fn do_tasks(&mut self) {
-        if !std::mem::take(&mut self.inbox.has_tasks) {
+        if !self.inbox.has_tasks.load(Ordering::Relaxed) {
             return;
         }
+        self.inbox.has_tasks.swap(false, Ordering::Acquire);
         while let Ok(task) = self.inbox.tasks.try_recv() {
             task(self);
         }
