@@ -5,8 +5,11 @@
 //!   send. What it is late by is the machine's.
 //! - Rate: bytes received in windows of a second.
 //! - Throughput: through a delay, against what there is without one and what may be held allows.
+//! - Answers of the API: with very many connections, half of which are full.
 
+mod crowd;
 mod path;
+mod process;
 mod sleeper;
 
 use std::fmt::Write as _;
@@ -14,6 +17,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::crowd::CrowdAnswers;
 use self::path::DelayedPath;
 
 /// Delays that are measured: how long, how far apart messages are, how many there are in a round,
@@ -102,6 +106,17 @@ pub fn measure(trustctl: &Path, scratch: &Path) -> io::Result<String> {
             with / 1e6,
             with / could
         );
+    }
+    let CrowdAnswers { connections, full, changes } = crowd::measure(trustctl)?;
+    let _ = writeln!(
+        text,
+        "\n| with {connections} connections, {full} of them full | answered after, median \
+         | worst |\n\
+         |---|--:|--:|"
+    );
+    for (change, mut times) in changes {
+        let (median, worst) = (quantile(&mut times, 0.5), quantile(&mut times, 1.0));
+        let _ = writeln!(text, "| {change} | {median:.0} ms | {worst:.0} ms |");
     }
     Ok(text)
 }

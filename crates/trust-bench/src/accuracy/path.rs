@@ -1,22 +1,23 @@
 //! A connection through a proxy with rules, and its trace.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use super::process::ProxyProcess;
 
 /// Length of a message.
 const MESSAGE_LEN: usize = 64;
 
 /// A connection through a proxy.
 pub(super) struct DelayedPath {
-    proxy: Child,
+    proxy: ProxyProcess,
     client: TcpStream,
     server: TcpStream,
     trace: PathBuf,
@@ -38,18 +39,8 @@ impl DelayedPath {
         command.args(["--log-format", "json", "--trace"]).arg(&trace);
         command.args(rules.iter().flat_map(|rule| ["--fault", rule]));
         command.args(hold.map(|bytes| format!("--hold={bytes}")));
-        let mut proxy = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
-        let output = proxy.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
-        let mut lines = BufReader::new(output).lines();
-        let port = loop {
-            let line = lines.next().ok_or_else(|| io::Error::other("the proxy has ended"))??;
-            let event: Value = serde_json::from_str(&line)?;
-            if event["event"] == "proxy_start" {
-                break event["port"].as_u64().unwrap_or_default() as u16;
-            }
-        };
-        // What it says later would fill the pipe.
-        thread::spawn(move || lines.for_each(drop));
+        let (proxy, event) = ProxyProcess::start(&mut command, "proxy_start")?;
+        let port = event["port"].as_u64().unwrap_or_default() as u16;
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         client.set_nodelay(true)?;
         let (server, _) = listener.accept()?;
@@ -90,15 +81,9 @@ impl DelayedPath {
     }
 
     /// Ends the connection and the proxy; by how much its sends were late that waited for a time.
-    pub(super) fn end(mut self) -> io::Result<Vec<Duration>> {
+    pub(super) fn end(self) -> io::Result<Vec<Duration>> {
         drop((self.client, self.server));
-        if let Some(pid) = Pid::from_raw(self.proxy.id() as i32) {
-            // The second one cuts what is still under way.
-            kill_process(pid, Signal::TERM)?;
-            thread::sleep(Duration::from_millis(200));
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        self.proxy.wait()?;
+        self.proxy.end()?;
         let text = fs::read_to_string(&self.trace)?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Ok(lines.filter_map(|line| line["late_ns"].as_u64()).map(Duration::from_nanos).collect())
