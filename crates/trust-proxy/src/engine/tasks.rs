@@ -80,7 +80,7 @@ impl RelayLoop<'_> {
     }
 
     /// Does what other threads want. It is asked for after each turn of a connection: with many
-    /// that have much to move, a round of events takes a second.
+    /// that have much to move, a round of events takes long.
     pub(super) fn do_tasks(&mut self) {
         if !self.inbox.has_tasks.load(Ordering::Relaxed) {
             return;

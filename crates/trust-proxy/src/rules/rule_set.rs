@@ -194,8 +194,8 @@ impl Rules {
         own.map(|(number, _)| number).collect()
     }
 
-    /// What some rules do to a direction of a connection that is under way, after so many bytes and
-    /// so long after it was first armed: rules without a place begin there.
+    /// What some rules do to a direction of a connection that is under way: rules without a place
+    /// begin there. `position` bytes have come by now, and it was first armed `elapsed` ago.
     pub fn faults_from(
         &self,
         numbers: &[usize],
